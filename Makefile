@@ -1,0 +1,47 @@
+# `make test` and `make check` set up everything they need in .venv; Python 3.11 or later, make and the
+# package registry are all that a machine must have.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+UV ?= uv
+STAMP := $(VENV)/.installed
+# What the linter and the type checker read; a directory counts from the day it exists.
+SOURCES := $(wildcard crdtmed relay tests bench)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test check format lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "crdtmed needs Python 3.11 or later, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+venv: $(STAMP) ## make .venv with the locked dependencies (the others do it by themselves)
+
+test: $(STAMP) ## run the tests; ARGS="-k name" reaches pytest
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+check: $(STAMP) ## formatting, lint, strict types; changes nothing
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy --strict $(SOURCES)
+
+format: $(STAMP) ## rewrite the sources in the house format
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+lock: ## resolve pyproject.toml anew into requirements.lock (needs uv, or UV=path)
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	  --output-file requirements.lock pyproject.toml
+
+clean: ## remove .venv and everything that tools left behind
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

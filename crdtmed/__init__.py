@@ -1,0 +1,1 @@
+"""The device library, and what device and relay share."""

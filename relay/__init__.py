@@ -1,0 +1,1 @@
+"""The relay: judges statements, commits them, and only then fans them out."""
