@@ -6,7 +6,8 @@ import secrets
 import pytest
 from hypothesis import HealthCheck, settings
 
-# No limit in either profile reads a clock: a busy machine must not fail a test. `deep` is for a long search by hand.
+# No limit in any profile reads a clock: a busy machine must not fail a test.
+# `deep` is for a long search by hand: --hypothesis-profile=deep.
 settings.register_profile(
     "dev",
     deadline=None,
@@ -22,7 +23,7 @@ _SEED_OPTION = "hypothesis_seed"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Chooses the profile (`--hypothesis-profile`, else `ci` where CI is set, else `dev`) and one seed for all workers."""
+    """Chooses the profile where none was named (`ci` where CI is set, else `dev`), and one seed for all workers."""
     if not config.getoption("hypothesis_profile"):
         config.option.hypothesis_profile = "ci" if os.environ.get("CI") else "dev"
     if config.getoption(_SEED_OPTION) is None:
