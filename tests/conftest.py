@@ -23,7 +23,7 @@ _SEED_OPTION = "hypothesis_seed"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Chooses the profile where none was named (`ci` where CI is set, else `dev`), and one seed for all workers."""
+    """Where none was named, takes profile `ci` if CI is set, else `dev`; and one seed for all workers."""
     if not config.getoption("hypothesis_profile"):
         config.option.hypothesis_profile = "ci" if os.environ.get("CI") else "dev"
     if config.getoption(_SEED_OPTION) is None:

@@ -1,7 +1,7 @@
 """Holds imports to the layers, and pure modules to purity; names the very line that breaks a rule.
 
-Two rules. *Direction*: a layer imports only what `FORBIDDEN` leaves it. *Purity*: what decides what the data is
-reads no disk, socket, clock or randomness; such modules import only names on `PURE_IMPORTS` and other pure
+Two rules. *Direction*: a layer imports only what `FORBIDDEN` leaves it. *Purity*: what decides what the data
+is reads no disk, socket, clock or randomness; such modules import only names on `PURE_IMPORTS` and other pure
 modules. That is a list of what is allowed, so that a forgotten library is refused and not let through.
 """
 
@@ -36,8 +36,9 @@ PURE_SHELL_PARTS = re.compile(
 )
 
 STDLIB = """
-    __future__ abc base64 binascii bisect collections copy dataclasses datetime decimal enum fractions functools
-    hashlib heapq hmac itertools json math numbers operator re string struct textwrap types typing unicodedata zlib
+    __future__ abc base64 binascii bisect collections copy dataclasses datetime decimal enum fractions
+    functools hashlib heapq hmac itertools json math numbers operator re string struct textwrap types typing
+    unicodedata zlib
 """
 PURE_IMPORTS = frozenset({*STDLIB.split(), "msgspec", "pycrdt"})
 # Module -> what it alone may import besides. Making keys is randomness, so that has no place here either.
@@ -104,7 +105,7 @@ def import_breach(module: str, target: str) -> str | None:
 
 
 def bound_names(tree: ast.Module) -> dict[str, str]:
-    """Every name that the module binds -> the name that it was imported by, or '' if it is the module's own."""
+    """Every name that the module binds -> what it was imported as, or '' if it is the module's own."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -188,7 +189,8 @@ def test_the_project_keeps_its_layers() -> None:
 
 MADE_UP = """
     crdtmed crdtmed.clock crdtmed.keys crdtmed.cli crdtmed.device crdtmed.device.link crdtmed.device.session
-    crdtmed.policies crdtmed.policies.lww_diff relay relay.app relay.session relay.admission relay.admission.stock
+    crdtmed.policies crdtmed.policies.lww_diff relay relay.app relay.session relay.admission
+    relay.admission.stock
 """
 MODULES = frozenset(MADE_UP.split())
 
