@@ -1,0 +1,126 @@
+"""Every limit of the system, with its unit.
+
+Whatever a peer, a file or a user can make grow is bounded by a name in this file; what exceeds a limit gets an error
+that names it.  Sizes are bytes unless the name says otherwise, times are milliseconds where they end in ``_MS`` and
+seconds where they end in ``_S``.
+"""
+
+from typing import Final
+
+# Identifiers and texts, in characters.
+MAX_SCOPE_ID_CHARS: Final = 32
+MAX_DOCUMENT_NAME_CHARS: Final = 64
+MAX_KEY_CHARS: Final = 120
+MAX_GRANT_ID_CHARS: Final = 64
+MAX_USER_ID_CHARS: Final = 32
+MAX_CODE_CHARS: Final = 64
+MAX_SHORT_TEXT_CHARS: Final = 200
+MAX_LONG_TEXT_CHARS: Final = 2_000
+MAX_DECIMAL_CHARS: Final = 18
+
+# Statements and other signed values.
+MAX_STATEMENT_BYTES: Final = 16_384
+MAX_SEEN: Final = 256
+MAX_REGISTER_BYTES: Final = 262_144
+MAX_SIGNED_VALUE_BYTES: Final = 16_384
+MAX_NUMBER: Final = 2**53 - 1
+MAX_QUANTITY_UNITS: Final = 10_000_000
+"""Counting units (tablets, mL) in one movement, receipt, order or dispense."""
+MAX_REPEATS: Final = 99
+MAX_DEPTH: Final = 12
+"""Nesting of a MessagePack value, in levels."""
+
+# Document updates.
+MAX_CLIENT_ID: Final = 2**53 - 1
+MAX_CLOCK: Final = 2**31 - 1
+MAX_UPDATE_BYTES: Final = 262_144
+MAX_VALUE_BYTES: Final = MAX_STATEMENT_BYTES
+MAX_STRUCTS_PER_UPDATE: Final = 256
+"""Values that one transaction of a device may insert."""
+MAX_RELAY_VALUE_BYTES: Final = MAX_REGISTER_BYTES
+MAX_RELAY_UPDATE_BYTES: Final = 33_554_432
+MAX_CLIENTS_PER_DOCUMENT: Final = 100_000
+
+# Frames.
+MAX_FRAME_BYTES: Final = 1_048_576
+"""What a device may send in one frame."""
+MAX_RELAY_FRAME_BYTES: Final = 67_108_864
+MAX_HANDSHAKE_FRAME_BYTES: Final = 8_192
+MAX_SUBSCRIPTIONS_PER_FRAME: Final = 2_000
+MAX_SUBSCRIPTIONS: Final = 20_000
+MAX_PUSHES_IN_FLIGHT: Final = 256
+MAX_VERDICTS_ASKED: Final = 1_000
+HANDSHAKE_TIMEOUT_MS: Final = 10_000
+KEEPALIVE_MS: Final = 20_000
+MAX_UNAUTHENTICATED_CONNECTIONS: Final = 200
+MAX_CONNECTIONS: Final = 5_000
+SEND_BUDGET_BYTES: Final = 4_194_304
+"""What may wait for one slow reader before its queue for a document is dropped."""
+MAX_FRAMES_PER_S: Final = 5_000
+
+# Admission.
+CHALLENGE_MS: Final = 60_000
+DRIFT_MS: Final = 120_000
+"""How far a stamp may be ahead of the clock that judges it."""
+SEGMENT_GRACE_MS: Final = 600_000
+AWAITS_MS: Final = 24 * 3_600_000
+RESUBMIT_DAYS: Final = 30
+KNOWLEDGE_TIMEOUT_MS: Final = 3_000
+MAX_CARDS: Final = 50
+MAX_KNOWLEDGE_RESPONSE_BYTES: Final = 262_144
+MAX_BATCH_STATEMENTS: Final = 256
+"""Statements that share one commit of the relay."""
+
+# Identity, grants and leases.
+GRANT_HOURS: Final = 36
+MAX_GRANT_HOURS: Final = 24 * 14
+ENROLMENT_CODE_S: Final = 3_600
+ENROLMENT_ATTEMPTS: Final = 5
+SIGN_IN_ATTEMPTS: Final = 10
+PIN_ATTEMPTS: Final = 5
+MIN_PIN_CHARS: Final = 4
+MAX_PIN_CHARS: Final = 64
+MAX_PASSWORD_CHARS: Final = 256
+MAX_SITES_PER_GRANT: Final = 64
+MAX_ROSTER: Final = 200
+LEASE_RENEWAL_S: Final = 60
+ONLINE_LEASE_S: Final = 120
+OFFLINE_LEASE_HOURS: Final = 12
+MIN_OFFLINE_LEASE_HOURS: Final = 4
+MAX_OFFLINE_LEASE_HOURS: Final = 72
+EMERGENCY_LEASE_HOURS: Final = 4
+LEASE_WARNINGS_S: Final = (4 * 3_600, 3_600)
+BREAK_GLASS_WINDOW_S: Final = 3_600
+WIPE_DEADLINE_S: Final = 300
+HEAD_STALE_S: Final = 24 * 3_600
+MAX_QUARANTINE_PER_DEVICE: Final = 5_000
+
+# Storage of the relay and the device.
+LIVE_DOCUMENTS: Final = 2_000
+COMPACT_AFTER_UPDATES: Final = 200
+MAX_OUTBOX_STATEMENTS: Final = 100_000
+MAX_INBOX_ENTRIES: Final = 10_000
+RETRY_FIRST_MS: Final = 500
+RETRY_MOST_MS: Final = 60_000
+DISK_FULL_RESERVE_BYTES: Final = 1_048_576
+
+# Imports.
+MAX_IMPORT_BYTES: Final = 67_108_864
+MAX_IMPORT_ROWS: Final = 200_000
+MAX_IMPORT_ERRORS_SHOWN: Final = 1_000
+MAX_SNAPSHOT_RULES: Final = 100_000
+
+# Clinical content, in entries of a list.
+MAX_TIMES_PER_DAY: Final = 24
+MAX_FREQUENCY: Final = 1_440
+"""Doses in one period of a timing."""
+MAX_HOME_MEDICATIONS: Final = 100
+MAX_RESTARTED_SESSIONS: Final = 16
+MAX_IDENTIFIERS: Final = 16
+MAX_ALLERGIES: Final = 200
+MAX_CARE_SITES: Final = 64
+MAX_INGREDIENTS: Final = 64
+MAX_PACKS: Final = 64
+MAX_OVERRIDES: Final = 64
+MAX_SLOTS: Final = 10_000
+"""Scheduled instants that one question about a timing may return."""
