@@ -42,7 +42,10 @@ STDLIB = """
 """
 PURE_IMPORTS = frozenset({*STDLIB.split(), "msgspec", "pycrdt"})
 # Module -> what it alone may import besides. Making keys is randomness, so that has no place here either.
-PURE_EXTRAS: Mapping[str, frozenset[str]] = {"crdtmed.keys": frozenset({"cryptography"})}
+PURE_EXTRAS: Mapping[str, frozenset[str]] = {
+    "crdtmed.gs1": frozenset({"biip"}),  # its table of application identifiers; its own dates read the clock
+    "crdtmed.keys": frozenset({"cryptography"}),
+}
 
 IMPURE_BUILTINS = frozenset({"open", "input", "print", "exec", "eval", "compile", "__import__", "breakpoint"})
 CLOCK_READERS = frozenset({"now", "utcnow", "today"})
