@@ -1,0 +1,82 @@
+"""What document updates hold, as values; clocks count the values that a client inserted into a document."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Root(Enum):
+    """The one root of a document; the value is its name on the wire and in pycrdt."""
+
+    MAP = "m"
+    ARRAY = "a"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemId:
+    """One inserted value of a document: the client that inserted it, and that client's clock then."""
+
+    client: int
+    clock: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapInsert:
+    """A value under a key that nobody has written before; takes one clock."""
+
+    clock: int
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayInsert:
+    """Values at the end of the Array, behind ``origin`` (``None``: at its start); each takes one clock."""
+
+    clock: int
+    origin: ItemId | None
+    values: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUpdate:
+    """One transaction of a device: inserts of one client at consecutive clocks from ``clock`` on.
+
+    For `Root.MAP` these are `MapInsert` values, for `Root.ARRAY` exactly one `ArrayInsert`.
+    """
+
+    root: Root
+    client: int
+    clock: int
+    inserts: tuple[MapInsert | ArrayInsert, ...]
+
+    @property
+    def values(self) -> tuple[bytes, ...]:
+        """The inserted values in the order of their clocks."""
+        out: list[bytes] = []
+        for insert in self.inserts:
+            if isinstance(insert, MapInsert):
+                out.append(insert.value)
+            else:
+                out.extend(insert.values)
+        return tuple(out)
+
+    @property
+    def length(self) -> int:
+        """The clocks that the update takes."""
+        return sum(1 if isinstance(insert, MapInsert) else len(insert.values) for insert in self.inserts)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayUpdate:
+    """What an update of the relay does: an increment or a whole snapshot.
+
+    ``inserted`` holds each value with its id, and with its key where that is on the wire (an overwrite has
+    none: its key is that of the item it follows). ``clients`` gives the first clock and the clock behind the
+    last one of each client's structs, deleted ones included. ``deletes`` are ranges of (client, first clock,
+    length).
+    """
+
+    inserted: tuple[tuple[ItemId, str | None, bytes], ...]
+    clients: Mapping[int, tuple[int, int]]
+    deletes: tuple[tuple[int, int, int], ...]
