@@ -41,7 +41,10 @@ def decoder(of: type[T], most: int) -> Callable[[bytes], T]:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
             raise Undecodable("not_msgpack", str(error) or type(error).__name__) from None
         if encode(value) != data:
-            raise Undecodable("not_canonical", f"the bytes are not the one encoding of this {getattr(of, '__name__', 'value')}")
+            raise Undecodable(
+                "not_canonical",
+                f"the bytes are not the one encoding of this {getattr(of, '__name__', 'value')}",
+            )
         return value
 
     return strict

@@ -132,21 +132,64 @@ _P, _F, _N = Role.PRESCRIBER, Role.PHARMACIST, Role.NURSE
 
 CAPABILITIES: Final[tuple[Capability, ...]] = (
     Capability("read", (), frozenset(), Offline.CACHED, "by grant, under a lease", "Read prescriptions"),
-    Capability("draft", (Kind.DRAFT_WRITE,), frozenset({_P}), Offline.QUEUED, "synced on reconnect", "Draft prescription"),
     Capability(
-        "sign", (Kind.SIGN, Kind.RESUME, Kind.AMEND), frozenset({_P}), Offline.NEEDS_RELAY, "knowledge-base check", "Sign prescription"
+        "draft",
+        (Kind.DRAFT_WRITE,),
+        frozenset({_P}),
+        Offline.QUEUED,
+        "synced on reconnect",
+        "Draft prescription",
+    ),
+    Capability(
+        "sign",
+        (Kind.SIGN, Kind.RESUME, Kind.AMEND),
+        frozenset({_P}),
+        Offline.NEEDS_RELAY,
+        "knowledge-base check",
+        "Sign prescription",
     ),
     Capability("stop", (Kind.STOP, Kind.HOLD), frozenset({_P}), Offline.QUEUED, "never waits for the knowledge base"),
-    Capability("dispense", (Kind.DISPENSE,), frozenset({_F}), Offline.QUEUED, "stock tentative until sync", "Record dispense"),
+    Capability(
+        "dispense",
+        (Kind.DISPENSE,),
+        frozenset({_F}),
+        Offline.QUEUED,
+        "stock tentative until sync",
+        "Record dispense",
+    ),
     Capability("resolve", (Kind.RESOLVE,), frozenset(), Offline.QUEUED, "whoever may say the statement in conflict"),
-    Capability("receive", (Kind.RECEIPT,), frozenset({_F, Role.STOCK_CLERK}), Offline.QUEUED, "keyed by its own id", "Receive stock (GRN)"),
     Capability(
-        "adjust", (Kind.ADJUST,), frozenset({Role.STOCK_SUPERVISOR}), Offline.NEEDS_RELAY, "supervisor gate", "Inventory adjustments"
+        "receive",
+        (Kind.RECEIPT,),
+        frozenset({_F, Role.STOCK_CLERK}),
+        Offline.QUEUED,
+        "keyed by its own id",
+        "Receive stock (GRN)",
     ),
     Capability(
-        "administer", (Kind.ADMINISTER, Kind.CORRECT), frozenset({_N, _P}), Offline.QUEUED, "append queue", "Record MAR event"
+        "adjust",
+        (Kind.ADJUST,),
+        frozenset({Role.STOCK_SUPERVISOR}),
+        Offline.NEEDS_RELAY,
+        "supervisor gate",
+        "Inventory adjustments",
     ),
-    Capability("override", (Kind.OVERRIDE,), frozenset({_P}), Offline.NEEDS_RELAY, "snapshot in force", "Alert override"),
+    Capability(
+        "administer",
+        (Kind.ADMINISTER, Kind.CORRECT),
+        frozenset({_N, _P}),
+        Offline.QUEUED,
+        "append queue",
+        "Record MAR event",
+    ),
+    Capability(
+        "override",
+        (Kind.OVERRIDE,),
+        frozenset({_P}),
+        Offline.NEEDS_RELAY,
+        "snapshot in force",
+        "Alert override",
+    ),
     Capability(
         "reconcile",
         (Kind.RECONCILIATION_OPEN, Kind.RECONCILIATION_RECORD, Kind.RECONCILIATION_COMPLETE),
@@ -154,7 +197,13 @@ CAPABILITIES: Final[tuple[Capability, ...]] = (
         Offline.QUEUED,
         "the relay judges the session's status",
     ),
-    Capability("break_glass", (Kind.BREAK_GLASS,), frozenset({_P, _F, _N}), Offline.QUEUED, "at the device; the operator sees it"),
+    Capability(
+        "break_glass",
+        (Kind.BREAK_GLASS,),
+        frozenset({_P, _F, _N}),
+        Offline.QUEUED,
+        "at the device; the operator sees it",
+    ),
 )
 """The gate table.  Entering a quarantined fact again is saying that fact, under the fact's own row."""
 
@@ -183,8 +232,12 @@ KINDS: Final[Mapping[Kind, KindRule]] = MappingProxyType(
         Kind.CORRECT: KindRule(Carrier.PATIENT_LOG, Nature.FACT, Aggregate.MEDICATION_ADMINISTRATION),
         Kind.OVERRIDE: KindRule(Carrier.PATIENT_LOG, Nature.INTENTION, Aggregate.ALERT_OVERRIDE_RECORD),
         Kind.RECONCILIATION_OPEN: KindRule(Carrier.PATIENT_REQUEST, Nature.INTENTION, Aggregate.RECONCILIATION_SESSION),
-        Kind.RECONCILIATION_RECORD: KindRule(Carrier.PATIENT_REQUEST, Nature.INTENTION, Aggregate.RECONCILIATION_SESSION),
-        Kind.RECONCILIATION_COMPLETE: KindRule(Carrier.PATIENT_REQUEST, Nature.INTENTION, Aggregate.RECONCILIATION_SESSION),
+        Kind.RECONCILIATION_RECORD: KindRule(
+            Carrier.PATIENT_REQUEST, Nature.INTENTION, Aggregate.RECONCILIATION_SESSION
+        ),
+        Kind.RECONCILIATION_COMPLETE: KindRule(
+            Carrier.PATIENT_REQUEST, Nature.INTENTION, Aggregate.RECONCILIATION_SESSION
+        ),
         Kind.RESOLVE: KindRule(Carrier.SCOPE_LOG, Nature.BY_CONTENT, None),
         Kind.BREAK_GLASS: KindRule(Carrier.DEVICE_REQUEST, Nature.FACT, None),
     }
@@ -213,7 +266,9 @@ CONFLICT_RULES: Final[tuple[ConflictRule, ...]] = (
     ),
 )
 
-_CAPABILITY_OF: Final[Mapping[Kind, Capability]] = MappingProxyType({kind: row for row in CAPABILITIES for kind in row.kinds})
+_CAPABILITY_OF: Final[Mapping[Kind, Capability]] = MappingProxyType(
+    {kind: row for row in CAPABILITIES for kind in row.kinds}
+)
 
 
 def capability_of(kind: Kind) -> Capability:

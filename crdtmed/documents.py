@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from crdtmed.contract import Carrier, Kind, KINDS, Policy
+from crdtmed.contract import KINDS, Carrier, Kind, Policy
 from crdtmed.ids import is_scope_id
 from crdtmed.limits import MAX_DOCUMENT_NAME_CHARS, MAX_SCOPE_ID_CHARS, SEGMENT_GRACE_MS
 from crdtmed.updates import Root
@@ -123,22 +123,24 @@ def parse(name: str) -> Document:
             return Document(name, DocumentKind.SITE, scope)
         case ("site", ["log", segment]) if _is_day(segment):
             return Document(name, DocumentKind.SITE_LOG, scope, segment)
-    raise BadName(f"{name!r} names no document of {scope}: a patient has drafts and log/<yyyy-mm>, a site log/<yyyy-mm-dd>")
+    raise BadName(
+        f"{name!r} names no document of {scope}: a patient has drafts and log/<yyyy-mm>, a site log/<yyyy-mm-dd>"
+    )
 
 
-def patient(id: str) -> str:
+def patient(scope_id: str) -> str:
     """The name of a patient's document; raises `BadName` for a bad id."""
-    return parse(f"patient/{id}").name
+    return parse(f"patient/{scope_id}").name
 
 
-def drafts(id: str) -> str:
+def drafts(scope_id: str) -> str:
     """The name of the drafts of a patient."""
-    return parse(f"patient/{id}/drafts").name
+    return parse(f"patient/{scope_id}/drafts").name
 
 
-def site(id: str) -> str:
+def site(scope_id: str) -> str:
     """The name of a site's document."""
-    return parse(f"site/{id}").name
+    return parse(f"site/{scope_id}").name
 
 
 def log_of(scope: str) -> str:
