@@ -1,0 +1,190 @@
+"""A replica: one document as pycrdt holds it, which no byte reaches that the second grammar has not read.
+
+Both sides use it: the relay for the documents that it serves, a device for its bases.  One thread at a
+time, as pycrdt wants it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from pycrdt import Array, Doc, Map, TransactionEvent
+
+from crdtmed import documents
+from crdtmed.updates import ItemId, RelayUpdate, Root, read_relay_update, read_state_vector
+
+EMPTY_STATE: Final = b"\x00"
+"""The state vector of a document that holds nothing."""
+
+T = TypeVar("T")
+
+
+class ReplicaBroken(Exception):
+    """pycrdt failed inside a document, whose state is now unknown: load the replica again from what is
+    stored.
+    """
+
+
+class WrongRoot(TypeError):
+    """A map's operation was asked of a log, or a log's of a map."""
+
+
+class Replica:
+    """One document at an epoch and a position.
+
+    ``epoch`` and ``position`` are the caller's to advance, with each update that it applies.  After
+    `ReplicaBroken` every later call raises it again.
+    """
+
+    def __init__(self, name: str, client_id: int, epoch: str = "", position: int = 0) -> None:
+        """An empty replica of the document ``name``; what is written here is written as ``client_id``.
+
+        Raises `crdtmed.documents.BadName` where no document is called so.
+        """
+        self.document: Final = documents.parse(name)
+        self.client_id: Final = client_id
+        self.epoch = epoch
+        self.position = position
+        self.state_vector: dict[int, int] = {}
+        self._broken = False
+        self._emitted: list[bytes] = []
+        self._doc: Doc[Any] = Doc(client_id=client_id)
+        is_map = self.document.root is Root.MAP
+        self._map: Map[bytes] | None = self._doc.get(Root.MAP.value, type=Map[bytes]) if is_map else None
+        self._array: Array[bytes] | None = None if is_map else self._doc.get(Root.ARRAY.value, type=Array[bytes])
+        self._subscription = self._doc.observe(self._on_transaction)
+
+    @classmethod
+    def open(cls, name: str, client_id: int, epoch: str = "") -> "Replica":
+        """An empty replica, at position 0."""
+        return cls(name, client_id, epoch)
+
+    @classmethod
+    def load(cls, name: str, client_id: int, snapshot: bytes, epoch: str, position: int) -> "Replica":
+        """The replica that ``snapshot`` was taken of; raises `crdtmed.updates.Malformed` for bytes that are
+        none.
+        """
+        replica = cls(name, client_id, epoch, position)
+        replica.apply(snapshot)
+        return replica
+
+    def apply(self, update: bytes) -> RelayUpdate:
+        """Reads ``update`` by the second grammar, then applies it; gives what was read.
+
+        Raises `crdtmed.updates.Malformed`, with the replica unchanged, where the update is not one that a
+        relay makes or does not continue what is here; `ReplicaBroken` where pycrdt fails.
+        """
+        read = read_relay_update(update, self.document.root, self.state_vector)
+        self._guarded(lambda: self._doc.apply_update(update))
+        self._advance(read)
+        return read
+
+    def set(self, entries: Mapping[str, bytes]) -> bytes:
+        """Writes ``entries`` into the map in one transaction; gives its update, empty where there is
+        nothing to do.
+
+        Only the relay writes so.  Raises `WrongRoot` on a log.
+        """
+        return self.change(entries, ())
+
+    def delete(self, keys: Iterable[str]) -> bytes:
+        """Deletes ``keys`` of the map in one transaction; gives its update, empty where none is there."""
+        return self.change({}, keys)
+
+    def change(self, entries: Mapping[str, bytes], deleted: Iterable[str]) -> bytes:
+        """`set` and `delete` in one transaction; a key in both is written."""
+        held = self._the_map()
+        gone = [key for key in dict.fromkeys(deleted) if key not in entries]
+
+        def write() -> None:
+            with self._doc.transaction():
+                for key in gone:
+                    if key in held:
+                        del held[key]
+                for key, value in entries.items():
+                    held[key] = value
+
+        self._emitted.clear()
+        self._guarded(write)
+        update = b"".join(self._emitted)
+        if update:
+            self._advance(read_relay_update(update, Root.MAP, self.state_vector))
+        return update
+
+    def snapshot(self) -> bytes:
+        """The whole document as one update, for `load`."""
+        return self.diff(EMPTY_STATE)
+
+    def diff(self, state_vector: bytes) -> bytes:
+        """What a replica with this state vector lacks, as one update.
+
+        Raises `crdtmed.updates.Malformed` for bytes that are no state vector.
+        """
+        read_state_vector(state_vector)
+        return self._guarded(lambda: self._doc.get_update(state_vector))
+
+    def map(self) -> dict[str, bytes]:
+        """The content of a map; raises `WrongRoot` on a log."""
+        held = self._the_map()
+        return {key: bytes(value) for key, value in self._guarded(lambda: dict(held.items())).items()}
+
+    def values(self) -> list[bytes]:
+        """The values: of a map in the order of its keys, of a log as they stand (which means nothing)."""
+        array = self._array
+        if array is None:
+            content = self.map()
+            return [content[key] for key in sorted(content)]
+        return [bytes(value) for value in self._guarded(lambda: list(array))]
+
+    def digest(self) -> bytes:
+        """The digest of the canonical content: `crdtmed.documents.map_digest` or `array_digest`."""
+        if self.document.root is Root.MAP:
+            return documents.map_digest(self.map())
+        return documents.array_digest(self.values())
+
+    @property
+    def last_item(self) -> ItemId | None:
+        """The item after which ``client_id`` appends next to a log: its own previous one, else the last; or
+        None.
+
+        Raises `WrongRoot` on a map.
+        """
+        array = self._array
+        if array is None:
+            raise WrongRoot(f"{self.document.name} is a map: nothing is appended to it")
+        own = self.state_vector.get(self.client_id, 0)
+        if own:
+            return ItemId(self.client_id, own - 1)
+        return self._guarded(lambda: _last_of(array))
+
+    def _the_map(self) -> Map[bytes]:
+        if self._map is None:
+            raise WrongRoot(f"{self.document.name} is a log: it has no keys, and only devices append to it")
+        return self._map
+
+    def _on_transaction(self, event: TransactionEvent) -> None:
+        self._emitted.append(event.update)
+
+    def _advance(self, read: RelayUpdate) -> None:
+        for client, (_, end) in read.clients.items():
+            self.state_vector[client] = max(end, self.state_vector.get(client, 0))
+
+    def _guarded(self, act: Callable[[], T]) -> T:
+        """What ``act`` gives; any failure of pycrdt in it, panics included, breaks this replica."""
+        if self._broken:
+            raise ReplicaBroken(f"{self.document.name} failed before: load it again from what is stored")
+        try:
+            return act()
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            self._broken = True
+            raise
+        except BaseException as error:
+            # A panic of pycrdt is a BaseException, and no Exception.
+            self._broken = True
+            raise ReplicaBroken(f"{self.document.name}: pycrdt failed with {type(error).__name__}: {error}") from error
+
+
+def _last_of(array: Array[bytes]) -> ItemId | None:
+    if not len(array):
+        return None
+    item = array.sticky_index(len(array) - 1).to_json()["item"]
+    return ItemId(item["client"], item["clock"])
