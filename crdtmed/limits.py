@@ -40,6 +40,10 @@ MAX_STRUCTS_PER_UPDATE: Final = 256
 MAX_RELAY_VALUE_BYTES: Final = MAX_REGISTER_BYTES
 MAX_RELAY_UPDATE_BYTES: Final = 33_554_432
 MAX_CLIENTS_PER_DOCUMENT: Final = 100_000
+MAX_RELAY_STRUCTS: Final = 1_000_000
+"""Structs in one update of the relay; as many values, and as many deleted ranges."""
+MAX_MERGE_STEPS: Final = 50_000_000
+"""Comparisons that merging one update into an Array may take, at about 0.15 us each."""
 
 # Frames.
 MAX_FRAME_BYTES: Final = 1_048_576

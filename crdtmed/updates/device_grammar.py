@@ -111,9 +111,7 @@ def _head(client: int, clock: int, values: int, structs: int) -> bytes:
 def _closed(parts: list[bytes]) -> bytes:
     data = b"".join((*parts, b"\x00"))
     if len(data) > MAX_UPDATE_BYTES:
-        raise ValueError(
-            f"an update of {len(data)} bytes: at most {MAX_UPDATE_BYTES} are allowed, send several"
-        )
+        raise ValueError(f"an update of {len(data)} bytes: at most {MAX_UPDATE_BYTES} are allowed, send several")
     return data
 
 

@@ -5,16 +5,14 @@ walked byte by byte.  Only the shortest form of an integer is read: a value has 
 """
 
 
-class Malformed(ValueError):  # noqa: N818 - says what the bytes are, and callers read it so
+class Malformed(ValueError):
     """Bytes are not what the grammar allows; the only exception that readers of this package raise.
 
     ``reason`` is a stable code in snake case; ``at`` is the offset of the first byte that cannot be right.
     """
 
     def __init__(self, reason: str, at: int) -> None:
-        super().__init__(
-            f"{reason} at byte {at}: set the update aside, it was not made by a writer of this version"
-        )
+        super().__init__(f"{reason} at byte {at}: set the update aside, it was not made by a writer of this version")
         self.reason = reason
         self.at = at
 

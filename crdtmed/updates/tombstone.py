@@ -42,8 +42,4 @@ def _structs(update: DeviceUpdate, start: int, end: int, keeps: bool) -> list[by
         return [array_place(origin, deleted=True) + write_uint(end - start)]
     if not keeps:
         return [b"\x00" + write_uint(end - start)]
-    return [
-        map_item(insert.key, insert.value)
-        for insert in update.inserts[start:end]
-        if isinstance(insert, MapInsert)
-    ]
+    return [map_item(insert.key, insert.value) for insert in update.inserts[start:end] if isinstance(insert, MapInsert)]
