@@ -3,9 +3,13 @@ cards)."""
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
 
 from crdtmed.aggregates.common import Code, Digest, LongText, Model, Problem, ShortText, text_problems
-from crdtmed.ids import ScopeId
+from crdtmed.ids import Ref, ScopeId
+from crdtmed.limits import MAX_CARDS, MAX_OVERRIDES
 
 
 class Severity(StrEnum):
@@ -29,6 +33,27 @@ class Card(Model, frozen=True):
     summary: ShortText
     source: ShortText
     detail: LongText | None = None
+
+
+class AlertsRegister(Model, frozen=True):
+    """The cards that the knowledge base raised on one draft digest, and who overrode which of them.
+
+    ``overridden`` holds pairs of an alert's id and the statement that overrides it.
+    """
+
+    prescription: ScopeId
+    digest: Digest
+    snapshot: Code
+    cards: Annotated[tuple[Card, ...], Meta(max_length=MAX_CARDS)]
+    overridden: Annotated[tuple[tuple[Code, Ref], ...], Meta(max_length=MAX_OVERRIDES)] = ()
+
+
+def open_cards(register: AlertsRegister) -> tuple[Card, ...]:
+    """The critical cards that nobody has overridden yet."""
+    done = {alert for alert, _ in register.overridden}
+    return tuple(
+        card for card in register.cards if card.severity is Severity.CRITICAL and card.id not in done
+    )
 
 
 class OverrideReason(StrEnum):

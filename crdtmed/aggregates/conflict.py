@@ -15,7 +15,7 @@ from crdtmed.aggregates.common import Instant, LongText, Lot, Model, Problem, Sh
 from crdtmed.contract import KINDS, Kind, Nature
 from crdtmed.ids import DeviceId, Ref, ScopeId
 from crdtmed.limits import MAX_STATEMENT_BYTES
-from crdtmed.verdict import Reason
+from crdtmed.reasons import Reason
 
 
 class Action(StrEnum):

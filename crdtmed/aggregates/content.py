@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from crdtmed import statement
 from crdtmed.aggregates.alert_override_record import Override, override_problems
 from crdtmed.aggregates.common import Problem
@@ -17,7 +19,7 @@ from crdtmed.aggregates.medication_administration import (
     correct_problems,
 )
 from crdtmed.aggregates.prescription import Amend, Hold, Resume, Sign, Stop, reason_problems
-from crdtmed.aggregates.prescription_draft import DraftWrite, write_problems
+from crdtmed.aggregates.prescription_draft import DraftWrite, Group, write_problems
 from crdtmed.aggregates.reconciliation_session import Complete, Open, Record, open_problems, record_problems
 from crdtmed.aggregates.stock_item import Adjust, Receipt, adjust_problems, receipt_problems
 from crdtmed.codec import Undecodable, decoder, encode
@@ -106,13 +108,33 @@ class ContentError(ValueError):
 _AT: Final = re.compile(r"^(?P<says>.*) - at `(key in )?\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 
 
-def _structural(error: Undecodable) -> Problem:
+def structural(error: Undecodable) -> Problem:
+    """The problem that a strict decoder found, with the field that it names."""
     found = _AT.match(error.says)
     if found is None:
         return Problem("", f"is not readable: {error.says}")
     path = re.sub(r"\[(\w*|\.\.\.)\]", lambda it: f".{it[1]}", found["path"]).strip(".")
     says = found["says"][:1].lower() + found["says"][1:]
     return Problem(path, f"is not as its model says: {says}; correct it at the source")
+
+
+class _Named(msgspec.Struct):
+    group: Group
+
+
+_group = msgspec.msgpack.Decoder(_Named).decode
+
+
+def _of_group(problem: Problem, data: bytes) -> Problem:
+    """``problem`` of a draft write, its field named from the group on, as the problems of meaning are."""
+    head, _, rest = problem.field.partition(".")
+    if head != "value":
+        return problem
+    try:
+        group = _group(data).group
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return problem
+    return Problem(f"{group}.{rest}" if rest else str(group), problem.says)
 
 
 def kind_of(content: Content) -> Kind:
@@ -126,7 +148,8 @@ def problems(content: Content) -> tuple[Problem, ...]:
     try:
         _DECODE[kind_of(content)](encode(content))
     except Undecodable as error:
-        return (_structural(error),)
+        problem = structural(error)
+        return (_of_group(problem, encode(content)) if isinstance(content, DraftWrite) else problem,)
     return _meaning(content)
 
 
@@ -152,7 +175,8 @@ def decode_content(kind: Kind, data: bytes) -> Content:
     try:
         content = _DECODE[kind](bytes(data))
     except Undecodable as error:
-        raise ContentError((_structural(error),)) from None
+        problem = structural(error)
+        raise ContentError((_of_group(problem, data) if kind is Kind.DRAFT_WRITE else problem,)) from None
     found = _meaning(content)
     if found:
         raise ContentError(found)

@@ -317,7 +317,10 @@ def authorised(supply: Supply) -> int:
 def incomplete(groups: Collection[Group] | Mapping[Group, object]) -> tuple[str, ...]:
     """The required groups that are missing, in the order of `REQUIRED`.
 
-    A mapping's groups whose value is None count as missing, since None clears a group.
+    Of a mapping, groups whose value is None count as missing, since None clears a group; and a supply without
+    a dispensing site gives ``supply.site``.
     """
-    held = {group for group in groups if not isinstance(groups, Mapping) or groups[group] is not None}
-    return tuple(str(group) for group in REQUIRED if group not in held)
+    values = groups if isinstance(groups, Mapping) else dict.fromkeys(groups, True)
+    missing = tuple(str(group) for group in REQUIRED if values.get(group) is None)
+    supply = values.get(Group.SUPPLY)
+    return (*missing, "supply.site") if isinstance(supply, Supply) and supply.site is None else missing
