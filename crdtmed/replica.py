@@ -7,7 +7,7 @@ time, as pycrdt wants it.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from pycrdt import Array, Doc, Map, TransactionEvent
+from pycrdt import Array, Doc, Map
 
 from crdtmed import documents
 from crdtmed.updates import ItemId, RelayUpdate, Root, read_relay_update, read_state_vector
@@ -46,12 +46,10 @@ class Replica:
         self.position = position
         self.state_vector: dict[int, int] = {}
         self._broken = False
-        self._emitted: list[bytes] = []
         self._doc: Doc[Any] = Doc(client_id=client_id)
         is_map = self.document.root is Root.MAP
         self._map: Map[bytes] | None = self._doc.get(Root.MAP.value, type=Map[bytes]) if is_map else None
         self._array: Array[bytes] | None = None if is_map else self._doc.get(Root.ARRAY.value, type=Array[bytes])
-        self._subscription = self._doc.observe(self._on_transaction)
 
     @classmethod
     def open(cls, name: str, client_id: int, epoch: str = "") -> "Replica":
@@ -95,17 +93,20 @@ class Replica:
         held = self._the_map()
         gone = [key for key in dict.fromkeys(deleted) if key not in entries]
 
+        emitted: list[bytes] = []
+
         def write() -> None:
+            subscription = self._doc.observe(lambda event: emitted.append(event.update))
             with self._doc.transaction():
                 for key in gone:
                     if key in held:
                         del held[key]
                 for key, value in entries.items():
                     held[key] = value
+            self._doc.unobserve(subscription)
 
-        self._emitted.clear()
         self._guarded(write)
-        update = b"".join(self._emitted)
+        update = b"".join(emitted)
         if update:
             self._advance(read_relay_update(update, Root.MAP, self.state_vector))
         return update
@@ -123,16 +124,16 @@ class Replica:
         return self._guarded(lambda: self._doc.get_update(state_vector))
 
     def map(self) -> dict[str, bytes]:
-        """The content of a map; raises `WrongRoot` on a log."""
+        """The content of a map, in the order of its keys; raises `WrongRoot` on a log."""
         held = self._the_map()
-        return {key: bytes(value) for key, value in self._guarded(lambda: dict(held.items())).items()}
+        # pycrdt's own order differs from run to run.
+        return {key: bytes(value) for key, value in sorted(self._guarded(lambda: dict(held.items())).items())}
 
     def values(self) -> list[bytes]:
         """The values: of a map in the order of its keys, of a log as they stand (which means nothing)."""
         array = self._array
         if array is None:
-            content = self.map()
-            return [content[key] for key in sorted(content)]
+            return list(self.map().values())
         return [bytes(value) for value in self._guarded(lambda: list(array))]
 
     def digest(self) -> bytes:
@@ -160,9 +161,6 @@ class Replica:
         if self._map is None:
             raise WrongRoot(f"{self.document.name} is a log: it has no keys, and only devices append to it")
         return self._map
-
-    def _on_transaction(self, event: TransactionEvent) -> None:
-        self._emitted.append(event.update)
 
     def _advance(self, read: RelayUpdate) -> None:
         for client, (_, end) in read.clients.items():
