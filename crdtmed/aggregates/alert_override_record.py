@@ -51,9 +51,7 @@ class AlertsRegister(Model, frozen=True):
 def open_cards(register: AlertsRegister) -> tuple[Card, ...]:
     """The critical cards that nobody has overridden yet."""
     done = {alert for alert, _ in register.overridden}
-    return tuple(
-        card for card in register.cards if card.severity is Severity.CRITICAL and card.id not in done
-    )
+    return tuple(card for card in register.cards if card.severity is Severity.CRITICAL and card.id not in done)
 
 
 class OverrideReason(StrEnum):

@@ -126,9 +126,7 @@ def time_problems(field: str, quantity: Quantity) -> Iterable[Problem]:
     """What is wrong with a quantity that must be a length of time above zero."""
     yield from quantity_problems(field, quantity)
     if quantity.unit not in TIME_UNITS:
-        yield Problem(
-            f"{field}.unit", f"is {quantity.unit!r}: not a unit of time; use one of {', '.join(TIME_UNITS)}"
-        )
+        yield Problem(f"{field}.unit", f"is {quantity.unit!r}: not a unit of time; use one of {', '.join(TIME_UNITS)}")
 
 
 def range_problems(field: str, of: Range) -> Iterable[Problem]:

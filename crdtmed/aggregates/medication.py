@@ -59,18 +59,14 @@ def _problems(register: MedicationRegister) -> Iterable[Problem]:
         yield Problem("packs", "names a GTIN twice; each package once")
 
 
-def by_gtin(
-    formulary: Iterable[MedicationRegister], gtin: str
-) -> tuple[tuple[MedicationRegister, Pack], ...]:
+def by_gtin(formulary: Iterable[MedicationRegister], gtin: str) -> tuple[tuple[MedicationRegister, Pack], ...]:
     """The medicines with a package of this GTIN, in the order of their codes; a scan that finds two must be
     asked about."""
     found = [(medicine, pack) for medicine in formulary for pack in medicine.packs if pack.gtin == gtin]
     return tuple(sorted(found, key=lambda pair: pair[0].code))
 
 
-def search(
-    formulary: Iterable[MedicationRegister], text: str, most: int = 50
-) -> tuple[MedicationRegister, ...]:
+def search(formulary: Iterable[MedicationRegister], text: str, most: int = 50) -> tuple[MedicationRegister, ...]:
     """The medicines that ``text`` finds, best first, at most ``most``.
 
     Each word of ``text`` must begin a word of the name, form, strength or code, without regard to case.

@@ -85,9 +85,7 @@ def _administer_problems(it: Administer) -> Iterable[Problem]:
     if it.status == "given" and it.status_reason is not None:
         yield Problem("status_reason", "is a reason for not giving, where the medicine was given; use note")
     if it.status == "not-given" and it.dose is not None:
-        yield Problem(
-            "dose", "is stated where the medicine was not given; leave it out, or correct the status"
-        )
+        yield Problem("dose", "is stated where the medicine was not given; leave it out, or correct the status")
     if it.dose is not None:
         yield from quantity_problems("dose", it.dose)
     if it.route is not None:

@@ -156,16 +156,7 @@ class DraftStatus(Model, frozen=True, tag_field="group", tag="status"):
 
 
 GroupValue = (
-    Medication
-    | Dose
-    | Route
-    | Timing
-    | Duration
-    | Supply
-    | Instructions
-    | Indication
-    | Substitution
-    | DraftStatus
+    Medication | Dose | Route | Timing | Duration | Supply | Instructions | Indication | Substitution | DraftStatus
 )
 
 TYPES: Final[Mapping[Group, type]] = MappingProxyType(
@@ -208,9 +199,7 @@ _HH_MM = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 def _times(value: Timing) -> Iterable[Problem]:
     for place, at in enumerate(value.times):
         if not _HH_MM.fullmatch(at):
-            yield Problem(
-                f"timing.times.{place}", f"is {at!r}: not a time of day; write it as HH:MM, 00:00 to 23:59"
-            )
+            yield Problem(f"timing.times.{place}", f"is {at!r}: not a time of day; write it as HH:MM, 00:00 to 23:59")
     if list(value.times) != sorted(set(value.times)):
         yield Problem("timing.times", "must be in order, each time once")
     if value.times and len(value.times) != value.frequency:
@@ -219,9 +208,7 @@ def _times(value: Timing) -> Iterable[Problem]:
             f"names {len(value.times)} times where frequency is {value.frequency}; make them agree",
         )
     if value.times and (value.period_unit != "d" or "." in (value.period or ".")):
-        yield Problem(
-            "timing.times", "needs a period of whole days; leave the times out or write the period in d"
-        )
+        yield Problem("timing.times", "needs a period of whole days; leave the times out or write the period in d")
 
 
 def _timing(value: Timing) -> Iterable[Problem]:
@@ -229,16 +216,12 @@ def _timing(value: Timing) -> Iterable[Problem]:
     if any(part is not None for part in rate) and None in rate:
         yield Problem("timing", "needs frequency, period and period_unit together")
     if value.frequency is None and value.count is None and not value.as_needed:
-        yield Problem(
-            "timing", "says neither how often, nor how many times, nor as needed; write one of them"
-        )
+        yield Problem("timing", "says neither how often, nor how many times, nor as needed; write one of them")
     if value.period is not None:
         yield from decimal_problems("timing.period", value.period)
     yield from _times(value)
     if value.as_needed_reason is not None and not value.as_needed:
-        yield Problem(
-            "timing.as_needed_reason", "is given where as_needed is not; set as_needed or leave it out"
-        )
+        yield Problem("timing.as_needed_reason", "is given where as_needed is not; set as_needed or leave it out")
     yield from text_problems("timing.as_needed_reason", value.as_needed_reason)
     if value.max_dose is not None:
         yield from quantity_problems("timing.max_dose", value.max_dose)
@@ -254,9 +237,7 @@ def _timing(value: Timing) -> Iterable[Problem]:
 
 def _supply(value: Supply) -> Iterable[Problem]:
     if authorised(value) > MAX_QUANTITY_UNITS:
-        yield Problem(
-            "supply.quantity", f"times 1 + repeats is more than {MAX_QUANTITY_UNITS} units; correct it"
-        )
+        yield Problem("supply.quantity", f"times 1 + repeats is more than {MAX_QUANTITY_UNITS} units; correct it")
 
 
 def _medication(value: Medication) -> Iterable[Problem]:

@@ -140,9 +140,7 @@ def recorded(register: SessionRegister, record: Record, by: str) -> SessionRegis
     if all(item.medicine.key != record.medicine for item in register.items):
         return None
     items = tuple(
-        SessionItem(item.medicine, record.decision, record.note, by)
-        if item.medicine.key == record.medicine
-        else item
+        SessionItem(item.medicine, record.decision, record.note, by) if item.medicine.key == record.medicine else item
         for item in register.items
     )
     return structs.replace(register, items=items, version=register.version + 1)
@@ -162,6 +160,4 @@ def offered(sessions: Sequence[SessionRegister]) -> tuple[SessionItem, ...]:
             found.setdefault((item.medicine.key, item.decision, item.note), item)
             if item.decision is not None:
                 decided.add(item.medicine.key)
-    return tuple(
-        item for item in found.values() if item.decision is not None or item.medicine.key not in decided
-    )
+    return tuple(item for item in found.values() if item.decision is not None or item.medicine.key not in decided)

@@ -113,9 +113,7 @@ def decode_register(kind: DocumentKind, key: str, data: bytes) -> RegisterValue:
         raise ContentError((Problem("", f"is under the key {key[:120]!r}, which a {kind} does not have"),))
     value = _decode(of, bytes(data))
     if register_key(value) != key:
-        raise ContentError(
-            (Problem("", f"belongs under {register_key(value)!r}, it is under {key[:120]!r}"),)
-        )
+        raise ContentError((Problem("", f"belongs under {register_key(value)!r}, it is under {key[:120]!r}"),))
     return value
 
 

@@ -139,13 +139,9 @@ def _adjust_problems(adjust: Adjust) -> Iterable[Problem]:
     if adjust.delta == 0 and adjust.closes_shortage == 0:
         yield Problem("delta", "is 0 and no shortage is closed: nothing would change; write what moved")
     if (adjust.reason is AdjustReason.WRONG_RECEIPT) != (adjust.corrects is not None):
-        yield Problem(
-            "corrects", "names the receipt exactly where the reason is wrong-receipt; make them agree"
-        )
+        yield Problem("corrects", "names the receipt exactly where the reason is wrong-receipt; make them agree")
     if adjust.reason is AdjustReason.CLOSES_SHORTAGE and adjust.closes_shortage == 0:
-        yield Problem(
-            "closes_shortage", "is 0 where the reason is closes-shortage; write how many units it closes"
-        )
+        yield Problem("closes_shortage", "is 0 where the reason is closes-shortage; write how many units it closes")
 
 
 def stock_problems(register: StockRegister) -> tuple[Problem, ...]:
