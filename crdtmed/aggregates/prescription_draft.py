@@ -305,3 +305,11 @@ def incomplete(groups: Collection[Group] | Mapping[Group, object]) -> tuple[str,
     missing = tuple(str(group) for group in REQUIRED if values.get(group) is None)
     supply = values.get(Group.SUPPLY)
     return (*missing, "supply.site") if isinstance(supply, Supply) and supply.site is None else missing
+
+
+def write_key(write: DraftWrite, device: str, id: str) -> str:
+    """The key of a write in the drafts document: ``<prescription>/<group>/<author device>/<statement id>``.
+
+    It is unique for ever, so that no write overwrites another.
+    """
+    return f"{write.prescription}/{write.group}/{device}/{id}"

@@ -1,0 +1,1 @@
+"""The embedded identity service, behind `relay.identity.port`."""
