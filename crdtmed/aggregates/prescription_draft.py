@@ -307,9 +307,9 @@ def incomplete(groups: Collection[Group] | Mapping[Group, object]) -> tuple[str,
     return (*missing, "supply.site") if isinstance(supply, Supply) and supply.site is None else missing
 
 
-def write_key(write: DraftWrite, device: str, id: str) -> str:
+def write_key(write: DraftWrite, device: str, statement: str) -> str:
     """The key of a write in the drafts document: ``<prescription>/<group>/<author device>/<statement id>``.
 
     It is unique for ever, so that no write overwrites another.
     """
-    return f"{write.prescription}/{write.group}/{device}/{id}"
+    return f"{write.prescription}/{write.group}/{device}/{statement}"

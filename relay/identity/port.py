@@ -79,7 +79,7 @@ class Identity(Protocol):
     def revocation(self, connection: Any, device: str) -> tuple[Revocation, bytes] | None:
         """The revocation of a device with its signed bytes; None while it is in service."""
 
-    def grant(self, connection: Any, id: str) -> Grant | None:
+    def grant(self, connection: Any, grant: str) -> Grant | None:
         """The grant of that id; None where it was never issued."""
 
     def withdrawn_at(self, connection: Any, user: str) -> int | None:
