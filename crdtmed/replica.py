@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from pycrdt import Array, Doc, Map
 
 from crdtmed import documents
-from crdtmed.updates import ItemId, RelayUpdate, Root, read_relay_update, read_state_vector
+from crdtmed.updates import ItemId, Malformed, RelayUpdate, Root, read_relay_update, read_state_vector
 
 EMPTY_STATE: Final = b"\x00"
 """The state vector of a document that holds nothing."""
@@ -58,9 +58,7 @@ class Replica:
 
     @classmethod
     def load(cls, name: str, client_id: int, snapshot: bytes, epoch: str, position: int) -> "Replica":
-        """The replica that ``snapshot`` was taken of; raises `crdtmed.updates.Malformed` for bytes that are
-        none.
-        """
+        """The replica that ``snapshot`` was taken of; raises `crdtmed.updates.Malformed` for bytes that are none."""
         replica = cls(name, client_id, epoch, position)
         replica.apply(snapshot)
         return replica
@@ -77,22 +75,24 @@ class Replica:
         return read
 
     def set(self, entries: Mapping[str, bytes]) -> bytes:
-        """Writes ``entries`` into the map in one transaction; gives its update, empty where there is
-        nothing to do.
+        """Writes ``entries`` into the map in one transaction; gives its update, empty where there are none.
 
-        Only the relay writes so.  Raises `WrongRoot` on a log.
+        Only the relay writes so.  Raises as `change` does.
         """
         return self.change(entries, ())
 
     def delete(self, keys: Iterable[str]) -> bytes:
-        """Deletes ``keys`` of the map in one transaction; gives its update, empty where none is there."""
+        """Deletes ``keys`` of the map in one transaction; gives its update, empty where none of them is there."""
         return self.change({}, keys)
 
     def change(self, entries: Mapping[str, bytes], deleted: Iterable[str]) -> bytes:
-        """`set` and `delete` in one transaction; a key in both is written."""
+        """`set` and `delete` in one transaction; a key in both is written.
+
+        Raises `WrongRoot` on a log, and `crdtmed.updates.Malformed` where a key or value is none that the second
+        grammar reads; the replica is broken then, since pycrdt has it already.
+        """
         held = self._the_map()
         gone = [key for key in dict.fromkeys(deleted) if key not in entries]
-
         emitted: list[bytes] = []
 
         def write() -> None:
@@ -108,7 +108,11 @@ class Replica:
         self._guarded(write)
         update = b"".join(emitted)
         if update:
-            self._advance(read_relay_update(update, Root.MAP, self.state_vector))
+            try:
+                self._advance(read_relay_update(update, Root.MAP, self.state_vector))
+            except Malformed:
+                self._broken = True
+                raise
         return update
 
     def snapshot(self) -> bytes:
@@ -144,8 +148,7 @@ class Replica:
 
     @property
     def last_item(self) -> ItemId | None:
-        """The item after which ``client_id`` appends next to a log: its own previous one, else the last; or
-        None.
+        """The item after which ``client_id`` appends next to a log: its own previous one, else the last; or None.
 
         Raises `WrongRoot` on a map.
         """
