@@ -108,12 +108,13 @@ class StockRegister(Model, frozen=True):
     """One lot of one item at a site (InventoryItem): ``on_hand`` is never below zero, ``shortage`` stands
     apart.
 
-    A shortage counts units that were handed over and that the books did not have.
+    A shortage counts units that were handed over and that the books did not have.  ``expiry`` is None of a lot that
+    only a dispense has told of, until a receipt says it.
     """
 
     item: ItemCode
     lot: Lot
-    expiry: DateText
+    expiry: DateText | None
     on_hand: UnitsOrNone
     unit: UcumUnit
     version: Version
@@ -146,4 +147,4 @@ def _adjust_problems(adjust: Adjust) -> Iterable[Problem]:
 
 def stock_problems(register: StockRegister) -> tuple[Problem, ...]:
     """What is wrong with a stock register."""
-    return tuple(date_problems("expiry", register.expiry))
+    return tuple(date_problems("expiry", register.expiry)) if register.expiry is not None else ()
