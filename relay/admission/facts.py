@@ -99,7 +99,7 @@ class Stored:
 class FactsPort(Protocol):
     """What admission asks of the relay; small synchronous reads, none of them raises for what is not there."""
 
-    def grant(self, id: str, device: str) -> Grant | None:
+    def grant(self, grant_id: str, device: str) -> Grant | None:
         """The grant of that id as it was issued to that device, lapsed or not."""
 
     def user_withdrawn_at(self, user: str) -> int | None:
