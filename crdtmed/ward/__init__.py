@@ -1,0 +1,1 @@
+"""A ward and its pharmacy, running: real orders or generated ones, played through real devices and a real relay."""
