@@ -82,6 +82,9 @@ ENROLMENT_CODE_S: Final = 3_600
 ENROLMENT_ATTEMPTS: Final = 5
 SIGN_IN_ATTEMPTS: Final = 10
 PIN_ATTEMPTS: Final = 5
+MIN_PASSPHRASE_CHARS: Final = 12
+"""Of a key file: nothing limits how often somebody guesses who has copied it."""
+MIN_PASSWORD_CHARS: Final = 8
 MIN_PIN_CHARS: Final = 4
 MAX_PIN_CHARS: Final = 64
 MAX_PASSWORD_CHARS: Final = 256
@@ -97,6 +100,14 @@ LEASE_WARNINGS_S: Final = (4 * 3_600, 3_600)
 BREAK_GLASS_WINDOW_S: Final = 3_600
 WIPE_DEADLINE_S: Final = 300
 HEAD_STALE_S: Final = 24 * 3_600
+MAX_ROTATIONS: Final = 16
+"""Identity keys in a row that a device can catch up with, and whose grants it still knows."""
+MAX_PROTECTED_BYTES: Final = 65_536
+"""A container that a passphrase opens."""
+CLOCK_BACK_MS: Final = 5_000
+"""How far a wall clock may be behind the high-water mark at start: what disciplining a clock does."""
+GRANT_REISSUE_HOURS: Final = 6
+"""A roster's grants are issued anew when those held are older; what is left is a day and more."""
 MAX_QUARANTINE_PER_DEVICE: Final = 5_000
 
 # Storage of the relay and the device.
