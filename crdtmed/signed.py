@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from crdtmed import keys
-from crdtmed.codec import Undecodable, decoder, encode
+from crdtmed.codec import Undecodable, check_value, decoder, encode
 from crdtmed.contract import Role
 from crdtmed.ids import DeviceId, GrantId, ScopeId, UserId
 from crdtmed.limits import (
@@ -198,6 +198,8 @@ def read(of: type[S], data: bytes) -> S:
     """The value in ``data``, its signature not checked; raises `Forged` where it is malformed."""
     try:
         value: S = _DECODE[of](data[keys.SIGNATURE_BYTES :])
+        if isinstance(value, Register):
+            check_value(bytes(value.value))
     except Undecodable as error:
         raise Forged("malformed", f"{of.__name__}: {error.says}") from None
     return value

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from crdtmed import clock, keys
-from crdtmed.codec import Undecodable, decoder, encode
+from crdtmed.codec import Undecodable, check_value, decoder, encode
 from crdtmed.contract import Kind
 from crdtmed.documents import MAX_TARGET_CHARS, is_target
 from crdtmed.ids import DeviceId, GrantId, Ref, StatementId, ref, user_of
@@ -100,12 +100,13 @@ def sign(statement: Statement, signer: keys.Signer) -> SignedStatement:
 def decode(data: bytes) -> SignedStatement:
     """The statement in ``data``, its signature not yet checked (`verify`); raises `BadStatement` and nothing else.
 
-    The content is checked to be one bounded MessagePack value; the kind's own model judges it afterwards.
+    The content is checked to be one plain value (`crdtmed.codec.check_value`); the kind's own model judges it afterwards.
     """
     if len(data) <= keys.SIGNATURE_BYTES:
         raise BadStatement("too_short", f"{len(data)} bytes, a signature alone has {keys.SIGNATURE_BYTES}")
     try:
         statement = _decode_body(data[keys.SIGNATURE_BYTES :])
+        check_value(bytes(statement.content))
     except Undecodable as error:
         raise BadStatement(error.reason, error.says) from None
     if statement.version != VERSION:
