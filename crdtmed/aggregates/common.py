@@ -7,9 +7,10 @@ milliseconds since the Unix epoch, UTC, in fields that end in ``_at``; dates are
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
@@ -50,8 +51,18 @@ UnitsOrNone = Annotated[int, Meta(ge=0, le=MAX_QUANTITY_UNITS)]
 Version = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 """The version of a register; the relay counts it up by one with each change."""
 
-TIME_UNITS: Final = ("s", "min", "h", "d", "wk", "mo", "a")
-"""UCUM units of time that FHIR's UnitsOfTime allows."""
+TIME_UNIT_MS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "s": 1_000,
+        "min": 60_000,
+        "h": 3_600_000,
+        "d": 86_400_000,
+        "wk": 604_800_000,
+        "mo": 2_629_800_000,
+        "a": 31_557_600_000,
+    }
+)
+"""UCUM units of time that FHIR's UnitsOfTime allows, in milliseconds (a month is 30.4375 days, a year 365.25)."""
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -125,8 +136,17 @@ def quantity_problems(field: str, quantity: Quantity) -> Iterable[Problem]:
 def time_problems(field: str, quantity: Quantity) -> Iterable[Problem]:
     """What is wrong with a quantity that must be a length of time above zero."""
     yield from quantity_problems(field, quantity)
-    if quantity.unit not in TIME_UNITS:
-        yield Problem(f"{field}.unit", f"is {quantity.unit!r}: not a unit of time; use one of {', '.join(TIME_UNITS)}")
+    if quantity.unit not in TIME_UNIT_MS:
+        yield Problem(
+            f"{field}.unit", f"is {quantity.unit!r}: not a unit of time; use one of {', '.join(TIME_UNIT_MS)}"
+        )
+
+
+def time_ms(of: Quantity) -> int:
+    """A length of time in milliseconds, rounded down; raises `ValueError` where it is none."""
+    if of.unit not in TIME_UNIT_MS:
+        raise ValueError(f"{of.unit!r} is not a unit of time; use one of {', '.join(TIME_UNIT_MS)}")
+    return int(decimal(of.value) * TIME_UNIT_MS[of.unit])
 
 
 def range_problems(field: str, of: Range) -> Iterable[Problem]:

@@ -100,9 +100,6 @@ FACT_ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = MappingProxyType(
         "item_unknown": (Action.TRY_AGAIN, Action.ENTERED_IN_ERROR),
         "unit_mismatch": (Action.ENTERED_IN_ERROR,),
         "content_invalid": (Action.ENTERED_IN_ERROR,),
-        "already_resolved": (Action.CONFIRM_AS_GIVEN, Action.ENTERED_IN_ERROR),
-        "conflict_unknown": (Action.TRY_AGAIN, Action.ENTERED_IN_ERROR),
-        "action_not_offered": (Action.ENTERED_IN_ERROR,),
     }
 )
 """Facts other than dispenses: receipts, administrations, corrections."""
@@ -116,7 +113,6 @@ INTENTION_ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = MappingProxyType(
         "superseded": (Action.DISCARD,),
         "prescription_status": (Action.DISCARD,),
         "version_stale": (Action.REDO, Action.DISCARD),
-        "already_resolved": (Action.DISCARD,),
         "session_status": (Action.RESTART_SESSION, Action.DISCARD),
         "session_diverged": (Action.RESTART_SESSION,),
     }
@@ -135,6 +131,8 @@ def actions_for(code: str, kind: Kind, handed_over: bool) -> tuple[Action, ...]:
         return (Action.STOP_SUCCESSOR, Action.DISCARD)
     if kind is Kind.DISPENSE or (kind is Kind.RESOLVE and handed_over):
         return ACTIONS.get((code, handed_over), ())
+    if kind is Kind.RESOLVE:
+        return (Action.DISCARD,)  # what it was about is still open, or resolved by somebody else: nothing is lost
     if KINDS[kind].nature is Nature.FACT:
         return FACT_ACTIONS.get(code, ())
     return INTENTION_ACTIONS.get(code, ())

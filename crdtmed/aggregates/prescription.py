@@ -32,6 +32,7 @@ from crdtmed.aggregates.prescription_draft import (
     Substitution,
     Supply,
     Timing,
+    value_problems,
 )
 from crdtmed.ids import Ref, ScopeId, UserId
 from crdtmed.limits import MAX_OVERRIDES
@@ -183,6 +184,19 @@ def with_status(
         hold_until_ms=hold_until_ms,
     )
     return changed if successor is UNSET else structs.replace(changed, successor=successor)
+
+
+def prescription_problems(register: PrescriptionRegister) -> tuple[Problem, ...]:
+    """What is wrong with a prescription's register."""
+    return tuple(_problems(register))
+
+
+def _problems(register: PrescriptionRegister) -> Iterable[Problem]:
+    for field in SignedGroups.__struct_fields__:
+        value = getattr(register.groups, field)
+        for problem in value_problems(value) if value is not None else ():
+            yield Problem(f"groups.{problem.field}", problem.says)
+    yield from text_problems("status_reason", register.status_reason)
 
 
 def reason_problems(request: Stop | Hold | Resume | Amend) -> tuple[Problem, ...]:

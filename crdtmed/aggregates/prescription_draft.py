@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from crdtmed.aggregates.common import (
+    TIME_UNIT_MS,
     Code,
     DecimalText,
     ItemCode,
@@ -25,6 +26,7 @@ from crdtmed.aggregates.common import (
     ShortText,
     UcumUnit,
     Units,
+    decimal,
     decimal_problems,
     quantity_problems,
     range_problems,
@@ -52,6 +54,9 @@ class Group(StrEnum):
 
 REQUIRED: Final = (Group.MEDICATION, Group.DOSE, Group.ROUTE, Group.TIMING, Group.SUPPLY)
 """What a draft must have before it can be signed."""
+
+SHORTEST_STEP_MS: Final = 60_000
+"""Doses are not ordered more often than once a minute, in milliseconds."""
 
 TimeUnit = Literal["s", "min", "h", "d", "wk", "mo", "a"]
 
@@ -211,14 +216,24 @@ def _times(value: Timing) -> Iterable[Problem]:
         yield Problem("timing.times", "needs a period of whole days; leave the times out or write the period in d")
 
 
+def _period(value: Timing) -> Iterable[Problem]:
+    if value.period is None:
+        return
+    wrong = tuple(decimal_problems("timing.period", value.period))
+    yield from wrong
+    if wrong or value.period_unit is None or value.frequency is None:
+        return
+    if decimal(value.period) * TIME_UNIT_MS[value.period_unit] < SHORTEST_STEP_MS * value.frequency:
+        yield Problem("timing.frequency", "is more than once a minute; correct it, or the period")
+
+
 def _timing(value: Timing) -> Iterable[Problem]:
     rate = (value.frequency, value.period, value.period_unit)
     if any(part is not None for part in rate) and None in rate:
         yield Problem("timing", "needs frequency, period and period_unit together")
     if value.frequency is None and value.count is None and not value.as_needed:
         yield Problem("timing", "says neither how often, nor how many times, nor as needed; write one of them")
-    if value.period is not None:
-        yield from decimal_problems("timing.period", value.period)
+    yield from _period(value)
     yield from _times(value)
     if value.as_needed_reason is not None and not value.as_needed:
         yield Problem("timing.as_needed_reason", "is given where as_needed is not; set as_needed or leave it out")

@@ -15,7 +15,7 @@ from crdtmed.aggregates.content import ContentError, structural
 from crdtmed.aggregates.dispensing_event import QueueEntry
 from crdtmed.aggregates.medication import MedicationRegister, medication_problems
 from crdtmed.aggregates.patient import PatientRegister, patient_problems
-from crdtmed.aggregates.prescription import PrescriptionRegister
+from crdtmed.aggregates.prescription import PrescriptionRegister, prescription_problems
 from crdtmed.aggregates.reconciliation_session import SessionRegister
 from crdtmed.aggregates.site import SiteRegister, site_problems
 from crdtmed.aggregates.stock_item import StockRegister, stock_problems
@@ -61,6 +61,7 @@ REGISTERS: Final[Mapping[DocumentKind, Mapping[str, type[RegisterValue]]]] = Map
 _PROBLEMS: Final[Mapping[type, Callable[[Any], tuple[Problem, ...]]]] = {
     MedicationRegister: medication_problems,
     PatientRegister: patient_problems,
+    PrescriptionRegister: prescription_problems,
     SiteRegister: site_problems,
     StockRegister: stock_problems,
 }
