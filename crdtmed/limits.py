@@ -53,6 +53,8 @@ MAX_HANDSHAKE_FRAME_BYTES: Final = 8_192
 MAX_SUBSCRIPTIONS_PER_FRAME: Final = 2_000
 MAX_SUBSCRIPTIONS: Final = 20_000
 MAX_PUSHES_IN_FLIGHT: Final = 256
+PUSH_STATEMENTS: Final = 128
+"""Statements that a device puts into one update, so that the relay judges one while it reads the next."""
 MAX_VERDICTS_ASKED: Final = 1_000
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
 KEEPALIVE_MS: Final = 20_000
@@ -68,6 +70,8 @@ DRIFT_MS: Final = 120_000
 """How far a stamp may be ahead of the clock that judges it."""
 SEGMENT_GRACE_MS: Final = 600_000
 AWAITS_MS: Final = 24 * 3_600_000
+LATE_MS: Final = 24 * 3_600_000
+"""A fact that arrives longer than this after its stamp is marked as late."""
 RESUBMIT_DAYS: Final = 30
 KNOWLEDGE_TIMEOUT_MS: Final = 3_000
 MAX_CARDS: Final = 50

@@ -351,11 +351,6 @@ REASONS: Final = (
     DraftChanged,
     DraftIncomplete,
     DraftUnsettled,
-    SnapshotNotInForce,
-    AlertUnknown,
-    KnowledgeUnavailable,
-    PatientMoved,
-    AlertsOpen,
     PrescriptionUnknown,
     Superseded,
     PrescriptionStatus,
@@ -372,6 +367,11 @@ REASONS: Final = (
     BelowZero,
     SessionStatus,
     SessionDiverged,
+    SnapshotNotInForce,
+    AlertUnknown,
+    KnowledgeUnavailable,
+    PatientMoved,
+    AlertsOpen,
 )
 """Every reason, in the order in which admission looks."""
 

@@ -83,7 +83,12 @@ ACTIONS: Final[Mapping[tuple[str, bool], tuple[Action, ...]]] = MappingProxyType
         ("already_reentered", True): _TWICE,
         ("reference_unknown", True): (Action.CONFIRM_AS_GIVEN, Action.TRY_AGAIN, Action.ENTERED_IN_ERROR),
         ("content_invalid", True): (Action.ENTERED_IN_ERROR,),
-        ("already_resolved", True): (Action.CONFIRM_AS_GIVEN, Action.RETURNED, Action.LOST),
+        ("already_resolved", True): (
+            Action.CONFIRM_AS_GIVEN,
+            Action.DISCARD_AS_DUPLICATE,
+            Action.RETURNED,
+            Action.LOST,
+        ),
         ("conflict_unknown", True): (Action.TRY_AGAIN, Action.ENTERED_IN_ERROR),
         ("action_not_offered", True): (Action.ENTERED_IN_ERROR,),
     }
