@@ -30,27 +30,7 @@ from crdtmed.updates import (
 )
 from tests.updates.mutations import mutated
 from tests.updates.reference import uint
-
-clients = st.one_of(st.integers(0, 300), st.integers(0, MAX_CLIENT_ID))
-clocks = st.one_of(st.integers(0, 300), st.integers(0, MAX_CLOCK - 300))
-keys = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=MAX_KEY_CHARS)
-values = st.one_of(st.binary(max_size=12), st.binary(min_size=120, max_size=300))
-entries = st.lists(st.tuples(keys, values), min_size=1, max_size=5, unique_by=lambda entry: entry[0])
-rows = st.lists(values, min_size=1, max_size=5)
-ids = st.builds(ItemId, clients, clocks)
-
-
-@st.composite
-def map_updates(draw: st.DrawFn) -> bytes:
-    return write_map_update(draw(clients), draw(clocks), draw(entries))
-
-
-@st.composite
-def array_updates(draw: st.DrawFn) -> bytes:
-    client, clock = draw(clients), draw(clocks)
-    own = st.just(ItemId(client, clock - 1)) if clock else st.none()
-    origin = draw(st.one_of(st.none(), own, ids.filter(lambda origin: origin.client != client)))
-    return write_array_update(client, clock, origin, draw(rows))
+from tests.updates.strategies import array_updates, clients, entries, map_updates, rooted_updates, rows, values
 
 
 def rewritten(update: DeviceUpdate) -> bytes:
@@ -141,7 +121,7 @@ def test_writes_what_pycrdt_writes_for_an_array(names: list[int], turns: list[tu
     assert (replica.get("a", type=Array).to_py() or []) == content
 
 
-@given(st.one_of(map_updates().map(lambda u: (Root.MAP, u)), array_updates().map(lambda u: (Root.ARRAY, u))))
+@given(rooted_updates)
 def test_reading_and_writing_are_inverse(case: tuple[Root, bytes]) -> None:
     root, data = case
     update = read_device_update(data, root)
@@ -167,9 +147,9 @@ def test_what_is_accepted_is_what_the_writer_makes(data: bytes, root: Root) -> N
     assert 0 <= place <= len(data)
 
 
-@given(st.one_of(map_updates(), array_updates()))
-def test_every_cut_is_refused(data: bytes) -> None:
-    root = Root.MAP if b"\x28\x01\x01m" in data else Root.ARRAY
+@given(rooted_updates)
+def test_every_cut_is_refused(case: tuple[Root, bytes]) -> None:
+    root, data = case
     for size in range(len(data)):
         with pytest.raises(Malformed):
             read_device_update(data[:size], root)
