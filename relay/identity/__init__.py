@@ -1,1 +1,1 @@
-"""The embedded identity service, behind `relay.identity.port`."""
+"""Who is who: devices, users, sites, grants, leases and revocations; the keeper of the directory."""
