@@ -11,10 +11,9 @@ that drops it cannot be told from a longer lot, so set it up to send GS. The tab
 """
 
 import re
-from calendar import monthrange
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final, Literal, NamedTuple
 
 from biip import ParseError
@@ -199,8 +198,9 @@ def _expiry(element: _Element, today: date) -> date:
     ahead = year - today.year % 100
     year += today.year - today.year % 100 + (-100 if ahead >= 51 else 100 if ahead <= -50 else 0)
     try:
-        return date(year, month, day or monthrange(year, month)[1])
-    except ValueError:
+        known = date(year, month, day or 1)
+        return known if day else (known + timedelta(31)).replace(day=1) - timedelta(1)
+    except (ValueError, OverflowError):
         says = f"Expiry (17) {digits} at character {element.at + 1} is no date; it is written YYMMDD"
         raise Gs1Error("bad_date", element.at, says) from None
 

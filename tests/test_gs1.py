@@ -105,6 +105,8 @@ def test_what_is_not_right_is_refused_with_its_place(text: str, reason: str, at:
     [
         ("270200", TODAY, date(2027, 2, 28)),
         ("280200", TODAY, date(2028, 2, 29)),
+        ("271200", TODAY, date(2027, 12, 31)),
+        ("270400", TODAY, date(2027, 4, 30)),
         ("761231", TODAY, date(2076, 12, 31)),
         ("770101", TODAY, date(1977, 1, 1)),
         ("500101", date(2100, 1, 1), date(2150, 1, 1)),
@@ -148,6 +150,7 @@ pieces = st.one_of(
 @example(f"01{GTIN}17990101", date.max)
 @example(f"01{GTIN}17990101", date.min)
 @example(f"01{GTIN}17000000", date.max)
+@example(f"01{GTIN}17991200", date.max)
 def test_any_text_is_read_or_refused(text: str, today: date) -> None:
     refused: Gs1Error | None = None
     try:
