@@ -1,0 +1,221 @@
+"""Every SQL statement of the record, written with Core and compiled once for a dialect."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ClauseElement, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from relay.storage.schema import (
+    ALARM,
+    AUDIT,
+    AUTHOR,
+    AWAITED,
+    CHANGE,
+    CLIENT,
+    DOCUMENT,
+    EPOCH,
+    MOVEMENT,
+    NOTE,
+    QUARANTINE,
+    REGISTER,
+    STATEMENT,
+    STOCK,
+    TOMBSTONE,
+)
+from relay.storage.sql import SQLITE, Sql
+
+
+def _insert(table: Table, *names: str) -> ClauseElement:
+    return insert(table).values({name: bindparam(name) for name in names})
+
+
+def _upsert(table: Table, keys: tuple[str, ...], values: tuple[str, ...], dialect: str) -> ClauseElement:
+    kind: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    made = kind(table).values({name: bindparam(name) for name in (*keys, *values)})
+    return made.on_conflict_do_update(  # type: ignore[no-any-return]  # both dialects' insert is Any here
+        index_elements=list(keys), set_={name: made.excluded[name] for name in values}
+    )
+
+
+def _statements() -> Any:
+    s = STATEMENT.c
+    return select(
+        s.id,
+        s.sid,
+        AUTHOR.c.device,
+        s.number,
+        DOCUMENT.c.name,
+        s.position,
+        s.client,
+        s.clock,
+        s.received_at,
+        s.status,
+        s.verdict,
+        s.data,
+    ).select_from(STATEMENT.join(AUTHOR, s.author == AUTHOR.c.id).join(DOCUMENT, s.target == DOCUMENT.c.id))
+
+
+def _registers() -> Any:
+    r = REGISTER.c
+    return select(DOCUMENT.c.name, r.key, r.version, r.at, r.value).select_from(
+        REGISTER.join(DOCUMENT, r.document == DOCUMENT.c.id)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """The compiled statements, by what they do."""
+
+    document: Sql
+    documents: Sql
+    add_document: Sql
+    advance: Sql
+    snapshot: Sql
+    drop_changes: Sql
+    floor: Sql
+    epoch: Sql
+    epochs: Sql
+    add_epoch: Sql
+    author: Sql
+    add_author: Sql
+    last_number: Sql
+    clients: Sql
+    add_client: Sql
+    advance_client: Sql
+    statement: Sql
+    by_number: Sql
+    by_target: Sql
+    all_statements: Sql
+    add_statement: Sql
+    close_statement: Sql
+    statement_head: Sql
+    tombstones: Sql
+    add_tombstone: Sql
+    changes: Sql
+    add_change: Sql
+    register: Sql
+    registers: Sql
+    put_register: Sql
+    stock: Sql
+    all_stock: Sql
+    put_stock: Sql
+    movements: Sql
+    add_movement: Sql
+    note: Sql
+    notes: Sql
+    put_note: Sql
+    awaited: Sql
+    put_awaited: Sql
+    drop_awaited: Sql
+    quarantined: Sql
+    quarantine_count: Sql
+    quarantine_of: Sql
+    add_quarantine: Sql
+    add_alarm: Sql
+    alarms: Sql
+    add_audit: Sql
+    audits: Sql
+
+
+@cache
+def queries(dialect: Any = SQLITE) -> Queries:
+    """The statements in a dialect."""
+    b = bindparam
+    d, s = DOCUMENT.c, STATEMENT.c
+    latest = (
+        select(EPOCH.c.epoch).where(EPOCH.c.document == d.id).order_by(EPOCH.c.since.desc()).limit(1).scalar_subquery()
+    )
+    document = select(d.id, d.name, latest, d.position, d.floor, d.snapshot, d.snapshot_position)
+    by_document = CHANGE.c.document == b("document")
+    made: dict[str, ClauseElement] = {
+        "document": document.where(d.name == b("name")),
+        "documents": select(d.name, d.position).where(d.id > b("after")).order_by(d.id),
+        "add_document": _insert(DOCUMENT, "name", "position", "floor", "snapshot_position"),
+        "advance": update(DOCUMENT).values(position=b("to")).where(d.id == b("document")),
+        "snapshot": update(DOCUMENT)
+        .values(snapshot=b("data"), snapshot_position=b("to"), floor=b("floor_to"))
+        .where(d.id == b("document")),
+        "drop_changes": delete(CHANGE).where(by_document, CHANGE.c.position <= b("upto")),
+        "floor": update(DOCUMENT).values(floor=d.position),
+        "epoch": select(EPOCH.c.epoch)
+        .where(EPOCH.c.document == b("document"), EPOCH.c.since <= b("at"))
+        .order_by(EPOCH.c.since.desc())
+        .limit(1),
+        "epochs": select(d.id, d.position).order_by(d.id),
+        "add_epoch": _upsert(EPOCH, ("document", "since"), ("epoch",), dialect.name),
+        "author": select(AUTHOR.c.id, AUTHOR.c.last_number).where(AUTHOR.c.device == b("device")),
+        "add_author": _insert(AUTHOR, "device", "last_number"),
+        "last_number": update(AUTHOR).values(last_number=b("number")).where(AUTHOR.c.id == b("author")),
+        "clients": select(
+            CLIENT.c.id,
+            CLIENT.c.client,
+            CLIENT.c.author,
+            CLIENT.c.origin_client,
+            CLIENT.c.origin_clock,
+            CLIENT.c.clock,
+        )
+        .where(CLIENT.c.document == b("document"))
+        .order_by(CLIENT.c.id),
+        "add_client": _insert(CLIENT, "document", "client", "author", "origin_client", "origin_clock", "clock"),
+        "advance_client": update(CLIENT).values(clock=b("to")).where(CLIENT.c.id == b("client")),
+        "statement": _statements().where(AUTHOR.c.device == b("device"), s.sid == b("sid")),
+        "by_number": select(s.sid)
+        .select_from(STATEMENT.join(AUTHOR, s.author == AUTHOR.c.id))
+        .where(AUTHOR.c.device == b("device"), s.number == b("number"))
+        .order_by(s.id)
+        .limit(1),
+        "by_target": _statements()
+        .where(s.target == b("document"), s.position > b("after"), s.position <= b("upto"))
+        .order_by(s.position, s.clock, s.id),
+        "all_statements": _statements().where(s.id > b("after")).order_by(s.id).limit(b("most")),
+        "add_statement": _insert(
+            STATEMENT,
+            *("author", "sid", "number", "target", "position", "client", "clock"),
+            *("received_at", "status", "verdict", "data"),
+        ),
+        "close_statement": update(STATEMENT).values(status=3).where(s.id == b("statement"), s.status == 0),
+        "statement_head": select(func.max(s.id)),
+        "tombstones": select(TOMBSTONE.c.position, TOMBSTONE.c.clock, TOMBSTONE.c.client, TOMBSTONE.c.length)
+        .where(
+            TOMBSTONE.c.document == b("document"),
+            TOMBSTONE.c.position > b("after"),
+            TOMBSTONE.c.position <= b("upto"),
+        )
+        .order_by(TOMBSTONE.c.position, TOMBSTONE.c.clock),
+        "add_tombstone": _insert(TOMBSTONE, "document", "position", "clock", "client", "length"),
+        "changes": select(CHANGE.c.position, CHANGE.c.data)
+        .where(by_document, CHANGE.c.position > b("after"), CHANGE.c.position <= b("upto"))
+        .order_by(CHANGE.c.position),
+        "add_change": _insert(CHANGE, "document", "position", "data"),
+        "register": _registers().where(d.name == b("name"), REGISTER.c.key == b("key")),
+        "registers": _registers()
+        .where(d.name == b("name"), REGISTER.c.key >= b("low"), REGISTER.c.key < b("high"))
+        .order_by(REGISTER.c.key),
+        "put_register": _upsert(REGISTER, ("document", "key"), ("version", "at", "value"), dialect.name),
+        "stock": select(STOCK.c.on_hand, STOCK.c.shortage).where(
+            STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot")
+        ),
+        "all_stock": select(STOCK).order_by(STOCK.c.site, STOCK.c.item, STOCK.c.lot),
+        "put_stock": _upsert(STOCK, ("site", "item", "lot"), ("on_hand", "shortage"), dialect.name),
+        "movements": select(MOVEMENT).where(MOVEMENT.c.id > b("after")).order_by(MOVEMENT.c.id).limit(b("most")),
+        "add_movement": _insert(MOVEMENT, "site", "item", "lot", "type", "delta", "by", "at"),
+        "note": select(NOTE.c.value).where(NOTE.c.kind == b("kind"), NOTE.c.key == b("key")),
+        "notes": select(NOTE.c.key, NOTE.c.value)
+        .where(NOTE.c.kind == b("kind"), NOTE.c.key >= b("low"), NOTE.c.key < b("high"))
+        .order_by(NOTE.c.key),
+        "put_note": _upsert(NOTE, ("kind", "key"), ("value",), dialect.name),
+        "awaited": select(AWAITED.c.since).where(AWAITED.c.ref == b("ref")),
+        "put_awaited": _insert(AWAITED, "ref", "since"),
+        "drop_awaited": delete(AWAITED).where(AWAITED.c.ref == b("ref")),
+        "quarantined": select(QUARANTINE).where(QUARANTINE.c.ref == b("ref")),
+        "quarantine_count": select(func.count()).select_from(QUARANTINE).where(QUARANTINE.c.device == b("device")),
+        "quarantine_of": select(QUARANTINE).where(QUARANTINE.c.device == b("device")).order_by(QUARANTINE.c.id),
+        "add_quarantine": _insert(QUARANTINE, "device", "ref", "data", "received_at"),
+        "add_alarm": _insert(ALARM, "at", "kind", "device", "says"),
+        "alarms": select(ALARM).where(ALARM.c.id > b("after")).order_by(ALARM.c.id).limit(b("most")),
+        "add_audit": _insert(AUDIT, "at", "what", "who", "says"),
+        "audits": select(AUDIT).where(AUDIT.c.id > b("after")).order_by(AUDIT.c.id).limit(b("most")),
+    }
+    return Queries(**{name: Sql(clause, dialect) for name, clause in made.items()})

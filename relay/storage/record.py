@@ -1,0 +1,277 @@
+"""The record in SQL: `relay.storage.port.Record` on a DBAPI connection.
+
+One dialect per instance; the SQL is the same but for what the dialect spells otherwise.  Rows of the hot path
+(statements, tombstones, clients' clocks) are gathered and written together (`flush`), which every read of them does
+first.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from sqlalchemy.engine import Dialect
+
+from crdtmed.documents import parse
+from crdtmed.ids import ref as reference
+from crdtmed.ids import split_ref
+from relay.storage.packing import raw_id, text_id, unpack
+from relay.storage.queries import queries
+from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, StatementRow
+from relay.storage.sql import SQLITE
+
+_PAGE: Final = 2_000
+_END: Final = "\U0010ffff"
+
+
+class SqlRecord:
+    """The record on ``connection``, whose transactions are the caller's."""
+
+    def __init__(self, connection: Any, dialect: Dialect = SQLITE) -> None:
+        self.connection: Final = connection
+        self._q: Final = queries(dialect)
+        self._statements: list[dict[str, Any]] = []
+        self._tombstones: list[dict[str, Any]] = []
+
+    # ---- documents ------------------------------------------------------------------------------------------
+
+    def document(self, name: str) -> DocumentRow | None:
+        row = self._q.document.one(self.connection, name=name)
+        return None if row is None else DocumentRow(*row)
+
+    def documents(self) -> dict[str, int]:
+        return dict(self._q.documents.all(self.connection, after=0))
+
+    def add_document(self, name: str, epoch: str) -> DocumentRow:
+        q = self._q
+        q.add_document.run(self.connection, name=name, position=0, floor=0, snapshot_position=0)
+        made = q.document.one(self.connection, name=name)
+        q.add_epoch.run(self.connection, document=made[0], since=0, epoch=epoch)
+        return DocumentRow(made[0], name, epoch, *made[3:])
+
+    def advance(self, document: int, position: int) -> None:
+        self._q.advance.run(self.connection, document=document, to=position)
+
+    def epoch_at(self, document: int, position: int) -> str:
+        row = self._q.epoch.one(self.connection, document=document, at=position)
+        return str(row[0])
+
+    def renew_epochs(self, fresh: Iterable[str]) -> int:
+        fresh = iter(fresh)
+        rows = self._q.epochs.all(self.connection)
+        self._q.add_epoch.many(
+            self.connection,
+            [{"document": document, "since": at, "epoch": next(fresh)} for document, at in rows],
+        )
+        self._q.floor.run(self.connection)
+        return len(rows)
+
+    def keep_snapshot(self, document: int, data: bytes, position: int) -> None:
+        self._q.snapshot.run(self.connection, document=document, data=data, to=position, floor_to=position)
+        self._q.drop_changes.run(self.connection, document=document, upto=position)
+
+    def changes(self, document: int, after: int, upto: int) -> list[tuple[int, bytes]]:
+        return self._q.changes.all(self.connection, document=document, after=after, upto=upto)
+
+    def add_change(self, document: int, position: int, data: bytes) -> None:
+        self._q.add_change.run(self.connection, document=document, position=position, data=data)
+
+    # ---- authors and clients --------------------------------------------------------------------------------
+
+    def author(self, device: str) -> tuple[int, int]:
+        row = self._q.author.one(self.connection, device=device)
+        if row is None:
+            self._q.add_author.run(self.connection, device=device, last_number=0)
+            row = self._q.author.one(self.connection, device=device)
+        return row[0], row[1]
+
+    def last_number(self, device: str) -> int:
+        row = self._q.author.one(self.connection, device=device)
+        return 0 if row is None else row[1]
+
+    def raise_number(self, author: int, number: int) -> None:
+        self._q.last_number.run(self.connection, author=author, number=number)
+
+    def clients(self, document: int) -> list[ClientRow]:
+        return [
+            ClientRow(row, client, author, None if origin is None else (origin, at), clock)
+            for row, client, author, origin, at, clock in self._q.clients.all(self.connection, document=document)
+        ]
+
+    def add_client(self, document: int, client: int, author: int | None, origin: tuple[int, int] | None) -> int:
+        first, clock = origin if origin is not None else (None, None)
+        cursor = self._q.add_client.run(
+            self.connection,
+            document=document,
+            client=client,
+            author=author,
+            origin_client=first,
+            origin_clock=clock,
+            clock=0,
+        )
+        return int(cursor.lastrowid)
+
+    def advance_clients(self, clocks: Iterable[tuple[int, int]]) -> None:
+        self._q.advance_client.many(self.connection, [{"client": row, "to": at} for row, at in clocks])
+
+    # ---- statements -----------------------------------------------------------------------------------------
+
+    def add_statement(self, row: NewStatement) -> None:
+        self._statements.append(
+            {
+                "author": row.author,
+                "sid": row.sid,
+                "number": row.number,
+                "target": row.target,
+                "position": row.position,
+                "client": row.client,
+                "clock": row.clock,
+                "received_at": row.received_at,
+                "status": int(row.place),
+                "verdict": row.verdict,
+                "data": row.data,
+            }
+        )
+
+    def add_tombstone(self, document: int, position: int, client: int, clock: int, length: int) -> None:
+        self._tombstones.append(
+            {"document": document, "position": position, "client": client, "clock": clock, "length": length}
+        )
+
+    def flush(self) -> None:
+        if self._statements:
+            rows, self._statements = self._statements, []
+            self._q.add_statement.many(self.connection, rows)
+        if self._tombstones:
+            rows, self._tombstones = self._tombstones, []
+            self._q.add_tombstone.many(self.connection, rows)
+
+    def forget_unflushed(self) -> None:
+        self._statements.clear()
+        self._tombstones.clear()
+
+    def statement(self, ref: str) -> StatementRow | None:
+        device, sid = split_ref(ref)
+        row = self._q.statement.one(self.connection, device=device, sid=raw_id(sid))
+        return None if row is None else _statement(row)
+
+    def number_holder(self, device: str, number: int) -> str | None:
+        self.flush()
+        row = self._q.by_number.one(self.connection, device=device, number=number)
+        return None if row is None else reference(device, text_id(row[0]))
+
+    def statements_of(self, document: int, after: int, upto: int) -> list[StatementRow]:
+        self.flush()
+        rows = self._q.by_target.all(self.connection, document=document, after=after, upto=upto)
+        return [_statement(row) for row in rows]
+
+    def tombstones_of(self, document: int, after: int, upto: int) -> list[tuple[int, int, int, int]]:
+        self.flush()
+        return self._q.tombstones.all(self.connection, document=document, after=after, upto=upto)
+
+    def statements(self) -> Iterator[StatementRow]:
+        self.flush()
+        after = 0
+        while rows := self._q.all_statements.all(self.connection, after=after, most=_PAGE):
+            yield from map(_statement, rows)
+            after = rows[-1][0]
+
+    def close_statements(self, rows: Iterable[int]) -> None:
+        self._q.close_statement.many(self.connection, [{"statement": row} for row in rows])
+
+    # ---- registers, ledger, notes ---------------------------------------------------------------------------
+
+    def register(self, document: str, key: str) -> RegisterRow | None:
+        row = self._q.register.one(self.connection, name=document, key=key)
+        return None if row is None else RegisterRow(*row)
+
+    def registers(self, document: str, word: str = "") -> list[RegisterRow]:
+        low, high = (f"{word}/", f"{word}/{_END}") if word else ("", _END)
+        return [RegisterRow(*row) for row in self._q.registers.all(self.connection, name=document, low=low, high=high)]
+
+    def put_register(self, document: int, key: str, version: int, at: int, value: bytes) -> None:
+        self._q.put_register.run(self.connection, document=document, key=key, version=version, at=at, value=value)
+
+    def stock(self, site: str, item: str, lot: str) -> tuple[int, int]:
+        row = self._q.stock.one(self.connection, site=site, item=item, lot=lot)
+        return (0, 0) if row is None else (row[0], row[1])
+
+    def all_stock(self) -> list[tuple[str, str, str, int, int]]:
+        return self._q.all_stock.all(self.connection)
+
+    def put_stock(self, site: str, item: str, lot: str, on_hand: int, shortage: int) -> None:
+        self._q.put_stock.run(self.connection, site=site, item=item, lot=lot, on_hand=on_hand, shortage=shortage)
+
+    def add_movement(self, site: str, item: str, lot: str, type_: str, delta: int, by: str, at: int) -> None:
+        self._q.add_movement.run(self.connection, site=site, item=item, lot=lot, type=type_, delta=delta, by=by, at=at)
+
+    def movements(self) -> Iterator[tuple[int, str, str, str, str, int, str, int]]:
+        after = 0
+        while rows := self._q.movements.all(self.connection, after=after, most=_PAGE):
+            yield from rows
+            after = rows[-1][0]
+
+    def note(self, kind: str, key: str) -> bytes | None:
+        row = self._q.note.one(self.connection, kind=kind, key=key)
+        return None if row is None else bytes(row[0])
+
+    def notes(self, kind: str, prefix: str = "") -> list[tuple[str, bytes]]:
+        return self._q.notes.all(self.connection, kind=kind, low=prefix, high=prefix + _END)
+
+    def put_note(self, kind: str, key: str, value: bytes) -> None:
+        self._q.put_note.run(self.connection, kind=kind, key=key, value=value)
+
+    def awaited_since(self, ref: str) -> int | None:
+        row = self._q.awaited.one(self.connection, ref=ref)
+        return None if row is None else int(row[0])
+
+    def put_awaited(self, ref: str, since: int) -> None:
+        if self.awaited_since(ref) is None:
+            self._q.put_awaited.run(self.connection, ref=ref, since=since)
+
+    def drop_awaited(self, ref: str) -> None:
+        self._q.drop_awaited.run(self.connection, ref=ref)
+
+    # ---- quarantine, alarms, audit --------------------------------------------------------------------------
+
+    def quarantined(self, ref: str) -> tuple[str, bytes, int] | None:
+        row = self._q.quarantined.one(self.connection, ref=ref)
+        return None if row is None else (row[1], row[3], row[4])
+
+    def quarantine_count(self, device: str) -> int:
+        return int(self._q.quarantine_count.one(self.connection, device=device)[0])
+
+    def quarantine_of(self, device: str) -> list[tuple[str, bytes, int]]:
+        rows = self._q.quarantine_of.all(self.connection, device=device)
+        return [(row[2], row[3], row[4]) for row in rows]
+
+    def add_quarantine(self, device: str, ref: str, data: bytes, received_at: int) -> None:
+        self._q.add_quarantine.run(self.connection, device=device, ref=ref, data=data, received_at=received_at)
+
+    def add_alarm(self, at: int, kind: str, device: str, says: str) -> None:
+        self._q.add_alarm.run(self.connection, at=at, kind=kind, device=device, says=says)
+
+    def alarms(self, after: int = 0) -> list[tuple[int, int, str, str, str]]:
+        return self._q.alarms.all(self.connection, after=after, most=_PAGE)
+
+    def add_audit(self, at: int, what: str, who: str, says: str) -> None:
+        self._q.add_audit.run(self.connection, at=at, what=what, who=who, says=says)
+
+    def audits(self, after: int = 0) -> list[tuple[int, int, str, str, str]]:
+        return self._q.audits.all(self.connection, after=after, most=_PAGE)
+
+
+def _statement(row: Any) -> StatementRow:
+    at, sid, device, number, name, position, client, clock, received_at, status, verdict, data = row
+    text = text_id(sid)
+    return StatementRow(
+        at,
+        f"{device}.{text}",
+        number,
+        name,
+        position,
+        client,
+        clock,
+        received_at,
+        Place(status),
+        verdict,
+        unpack(data, text, parse(name).target, device),
+    )

@@ -1,0 +1,78 @@
+"""The embedded database: SQLite with a write-ahead log, every commit on the disk before it counts."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from relay.storage.migrations import migrate
+
+BUSY_MS: Final = 5_000
+_PRAGMAS: Final = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -65536",
+)
+
+
+class StorageError(Exception):
+    """The database cannot be opened or written; the message says which file, why, and what to do."""
+
+
+def open_sqlite(path: str | Path, read_only: bool = False) -> sqlite3.Connection:
+    """A connection to the relay's database at ``path``, made and migrated where it is not there yet.
+
+    ``":memory:"`` gives one without a file.  ``read_only`` opens what exists, for readers beside the writer.
+    Raises `StorageError`, or `relay.storage.migrations.SchemaTooNew`.
+    """
+    try:
+        if read_only:
+            uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+            connection = _connect(uri, uri=True)
+        else:
+            connection = _connect(str(path), uri=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        if not read_only:
+            migrate(connection)
+    except sqlite3.Error as error:
+        raise StorageError(
+            f"{path}: {error}; check that the file is a relay's database, its folder writable and the disk not full"
+        ) from error
+    return connection
+
+
+def _connect(path: str, *, uri: bool) -> sqlite3.Connection:
+    # One thread at a time uses a connection, not always the one that made it.
+    return sqlite3.connect(
+        path,
+        timeout=BUSY_MS / 1_000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        uri=uri,
+    )
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """A number that changes when another connection has committed."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def backup(connection: sqlite3.Connection, path: str | Path) -> int:
+    """Copies the database, as of one moment and without stopping writers, to a new file; gives its bytes.
+
+    Raises `StorageError` where the file exists already or cannot be written.
+    """
+    target = Path(path)
+    if target.exists():
+        raise StorageError(f"{target} exists: a backup overwrites nothing, name a new file")
+    try:
+        with contextlib.closing(sqlite3.connect(target)) as copy:
+            connection.backup(copy, pages=4_096)
+    except sqlite3.Error as error:
+        raise StorageError(f"{target}: {error}; is the folder there and writable, and the disk not full?") from error
+    return target.stat().st_size
