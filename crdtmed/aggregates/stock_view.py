@@ -1,5 +1,6 @@
 """What a device shows of stock: what the relay has confirmed, and what will be there if all that is pending holds."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -48,22 +49,21 @@ def tentative(
     which lot it is.  Raises `ValueError` where nothing at all is handed in.
     """
     out = {**handed_over, **dispenses}
-    first: StockRegister | Receipt | Dispense | None = register
-    for ref in sorted({**out, **receipts}) if register is None else ():
-        first = receipts[ref] if ref in receipts else out[ref]
-        break
+    told: dict[str, Receipt | Dispense] = {**out, **receipts}
+    first = register if register is not None else told[min(told)] if told else None
     if first is None:
         raise ValueError("no register, receipt or dispense: there is no lot to show")
     lot, unit = (first.item, first.lot), first.unit
-    moved = {
-        **{ref: (it.quantity, it.unit) for ref, it in receipts.items() if (it.item, it.lot) == lot},
-        **{ref: (-it.quantity, it.unit) for ref, it in out.items() if (it.item, it.lot) == lot},
-    }
+    here = _by_lot(receipts).get(lot, {})
+    moved = {ref: (it.quantity, it.unit) for ref, it in here.items()}
+    moved |= {ref: (-it.quantity, it.unit) for ref, it in _by_lot(out).get(lot, {}).items()}
+    expiries = [register.expiry] if register is not None else []
+    expiries += [here[ref].expiry for ref in sorted(here)]
     confirmed = register.on_hand if register is not None else 0
     return StockView(
         item=first.item,
         lot=first.lot,
-        expiry=None if isinstance(first, Dispense) else first.expiry,
+        expiry=next((expiry for expiry in expiries if expiry is not None), None),
         unit=unit,
         confirmed=confirmed,
         tentative=confirmed + sum(delta for delta, of in moved.values() if of == unit),
@@ -80,18 +80,22 @@ def site_stock(
     dispenses: Mapping[str, Dispense],
     handed_over: Mapping[str, Dispense],
 ) -> tuple[StockView, ...]:
-    """Every lot of a site, also those that only pending statements know, by item, expiry and lot (first to expire
-    first)."""
+    """Every lot of a site, also those that only pending statements know, by item, expiry (first to expire first),
+    lot."""
     by_lot = {(register.item, register.lot): register for register in registers}
-    touched = {(it.item, it.lot) for of in (receipts, dispenses, handed_over) for it in of.values()}
-    views = []
-    for lot in sorted(by_lot.keys() | touched):
-        views.append(tentative(by_lot.get(lot), _of(receipts, lot), _of(dispenses, lot), _of(handed_over, lot)))
+    come, gone, left = _by_lot(receipts), _by_lot(dispenses), _by_lot(handed_over)
+    views = [
+        tentative(by_lot.get(lot), come.get(lot, {}), gone.get(lot, {}), left.get(lot, {}))
+        for lot in by_lot.keys() | come.keys() | gone.keys() | left.keys()
+    ]
     return tuple(sorted(views, key=lambda it: (it.item, it.expiry is None, it.expiry or "", it.lot)))
 
 
 _T = TypeVar("_T", Receipt, Dispense)
 
 
-def _of(statements: Mapping[str, _T], lot: tuple[str, str]) -> dict[str, _T]:
-    return {ref: it for ref, it in statements.items() if (it.item, it.lot) == lot}
+def _by_lot(statements: Mapping[str, _T]) -> dict[tuple[str, str], dict[str, _T]]:
+    found: dict[tuple[str, str], dict[str, _T]] = defaultdict(dict)
+    for ref, it in statements.items():
+        found[it.item, it.lot][ref] = it
+    return found
