@@ -22,6 +22,18 @@ _SIGN: Final = ec.ECDSA(SHA256(), deterministic_signing=True)
 _VERIFY: Final = ec.ECDSA(SHA256())
 
 
+SCALAR_SEED_BYTES: Final = 40
+"""Random bytes for a private scalar: 64 bits more than the order has, so that the remainder is even (FIPS 186-5,
+A.2.1)."""
+
+
+def private_scalar(seed: bytes) -> int:
+    """A private scalar in 1..n-1 from `SCALAR_SEED_BYTES` random bytes; raises `ValueError` for fewer."""
+    if len(seed) < SCALAR_SEED_BYTES:
+        raise ValueError(f"a scalar is made of {SCALAR_SEED_BYTES} random bytes, not {len(seed)}")
+    return 1 + int.from_bytes(seed, "big") % (P256_ORDER - 1)
+
+
 class Signer(Protocol):
     """Something that signs and never shows its key: a key file, a TPM, a secure element."""
 

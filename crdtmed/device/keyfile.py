@@ -18,8 +18,6 @@ from crdtmed.device.files import read_whole, write_whole
 from crdtmed.limits import MAX_PROTECTED_BYTES, MIN_PASSPHRASE_CHARS
 
 PURPOSE: Final = "crdtmed/device-keys/1"
-SCALAR_BYTES: Final = 40
-"""Random bytes for a scalar: 64 bits more than the order has, so that the remainder is even (FIPS 186-5, A.2.1)."""
 
 
 class DeviceKeys(Protocol):
@@ -81,7 +79,7 @@ class SoftwareKeys:
 
 
 def _new_secrets(random_bytes: Callable[[int], bytes]) -> _Secrets:
-    scalar = 1 + int.from_bytes(random_bytes(SCALAR_BYTES), "big") % (keys.P256_ORDER - 1)
+    scalar = keys.private_scalar(random_bytes(keys.SCALAR_SEED_BYTES))
     return _Secrets(scalar.to_bytes(32, "big"), random_bytes(32))
 
 
