@@ -31,6 +31,7 @@ ScopeId = Annotated[str, msgspec.Meta(pattern=SCOPE_PATTERN)]
 
 _REF: Final = re.compile(REF_PATTERN)
 _SCOPE: Final = re.compile(SCOPE_PATTERN)
+_USER: Final = re.compile(USER_PATTERN)
 
 
 def to_text(raw: bytes) -> str:
@@ -73,3 +74,8 @@ def user_of(grant: str) -> str:
 def is_scope_id(text: str) -> bool:
     """Whether ``text`` can name a patient or a site."""
     return bool(_SCOPE.match(text))
+
+
+def is_user_id(text: str) -> bool:
+    """Whether ``text`` can name a user."""
+    return bool(_USER.match(text))

@@ -120,3 +120,6 @@ class Identity(Protocol):
 
     def directory(self, connection: Any, now_ms: int) -> Mapping[str, bytes]:
         """Every entry of the directory document by key, signed, the head included, as it should stand now."""
+
+    def snapshot_in_force(self, connection: Any) -> str | None:
+        """The knowledge-base snapshot that the directory names; None before the first."""
