@@ -1,0 +1,236 @@
+"""The device's engine: what is said is durable at once, and travels whenever there is a relay.
+
+An application holds a `crdtmed.device.device.Device`, which puts clinical verbs on top of this.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from crdtmed.aggregates.content import Content
+from crdtmed.clock import Stamp
+from crdtmed.contract import Kind
+from crdtmed.device import engine_say, inbox, store
+from crdtmed.device.engine_core import Core, Ports
+from crdtmed.device.engine_types import (
+    SETTLED,
+    STATE_OF,
+    Entry,
+    Event,
+    Queued,
+    Report,
+    Standing,
+    State,
+    Utterance,
+)
+from crdtmed.device.inbox import InboxEntry
+from crdtmed.device.session import Stage
+from crdtmed.signed import Grant, Register
+from crdtmed.trust import Anchor, Directory
+from crdtmed.verdict import Status, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A statement of this device and what becomes of it; good after a restart too (`Engine.said`)."""
+
+    ref: str
+    engine: "Engine"
+
+    async def verdict(self) -> Verdict | None:
+        """The relay's last word on it, None while there is none."""
+        return await self.engine.verdict(self.ref)
+
+    async def state(self) -> State:
+        """What has become of it so far."""
+        return await self.engine.state(self.ref)
+
+    async def settled(self) -> State:
+        """What has become of it, once that is final; waits as long as that takes."""
+        return await self.engine.settled(self.ref)
+
+
+class Engine:
+    """One device's replicas, outbox and conversation.  All methods belong to one event loop."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    # ---- saying -------------------------------------------------------------------------------------------
+
+    def use(self, grant: Grant | None) -> None:
+        """Who is signed in from now on; None for nobody."""
+        self.core.grant = grant
+
+    async def say(
+        self, kind: Kind, target: str, content: Content, *, seen: Sequence[str] = (), key: str | None = None
+    ) -> Said:
+        """Says one thing; see `say_together`.  ``key`` is its id, the idempotency key; fresh where None."""
+        return (await self.say_together([Utterance(kind, target, content, tuple(seen), key)]))[0]
+
+    async def say_together(self, utterances: Sequence[Utterance]) -> tuple[Said, ...]:
+        """Says several things in one transaction; durable in the outbox and visible when it returns.
+
+        Raises `NotAllowed`, `NeedsRelay` (at once, where the relay is needed and not there), `DeviceError`,
+        `ContentError`, `BadStatement` or `StoreError`; then nothing was said.
+        """
+        refs = await engine_say.say(self.core, utterances)
+        return tuple(Said(one, self) for one in refs)
+
+    def new_id(self) -> str:
+        """A fresh statement id, for an `Utterance` that others of its transaction name."""
+        return engine_say.new_id(self.core)
+
+    def said(self, ref: str) -> Said:
+        """The handle of a statement of this device."""
+        return Said(ref, self)
+
+    async def verdict(self, ref: str) -> Verdict | None:
+        """The relay's last word on a statement of this device, None while there is none."""
+        item = self.core.outbox.items.get(ref)
+        if item is not None:
+            return item.verdict
+        return await self.core.ports.database.run(lambda connection: store.verdict_of(connection, ref))
+
+    async def state(self, ref: str) -> State:
+        """What has become of a statement of this device so far."""
+        verdict = await self.verdict(ref)
+        if verdict is not None:
+            return STATE_OF[verdict.status]
+        if ref in self.core.outbox.items:
+            return State.PENDING
+        entry = await self.core.ports.database.run(lambda connection: inbox.entry_of(connection, ref))
+        return State.SET_ASIDE if entry is not None else State.UNKNOWN
+
+    async def settled(self, ref: str) -> State:
+        """What has become of a statement, once that is final; waits as long as that takes."""
+        waiter: asyncio.Future[State] = asyncio.get_running_loop().create_future()
+        self.core.waiters.setdefault(ref, []).append(waiter)
+        try:
+            state = await self.state(ref)
+            return state if state in SETTLED else await waiter
+        finally:
+            waiting = self.core.waiters.get(ref)
+            if waiting is not None and waiter in waiting:
+                waiting.remove(waiter)
+
+    # ---- reading ------------------------------------------------------------------------------------------
+
+    async def statements(self, target: str) -> tuple[Entry, ...]:
+        """What was said in a document or log: admitted, and of this device's outbox, each once.
+
+        A log is read across the segments that are held.  What was refused is not in it; what is in conflict is, with
+        its verdict, until the base tells of it.
+        """
+        found: dict[str, Entry] = {}
+        for name in self._documents_of(target):
+            held = await self.core.hold(name)
+            if held is not None:
+                for ref, signed in held.statements().items():
+                    found[ref] = Entry(signed, Standing.CONFIRMED, self.core.last_verdict(ref))
+        for ref, signed in self.core.handing.get(target, {}).items():
+            found.setdefault(ref, Entry(signed, Standing.TENTATIVE))
+        for item in self.core.outbox.of(target):
+            if item.verdict is None or item.verdict.status is not Status.REFUSED:
+                found.setdefault(item.statement.ref, Entry(item.said.signed, Standing.TENTATIVE, item.verdict))
+        return tuple(found.values())
+
+    async def registers(self, document: str) -> Mapping[str, Register]:
+        """The relay's registers in a document, by key, withdrawn ones (nil) included.
+
+        The same object until something changes, so that what is computed from it can be kept.  Empty where nothing is
+        held.
+        """
+        held = await self.core.hold(document)
+        return held.registers() if held is not None else {}
+
+    @property
+    def directory(self) -> Directory | None:
+        """The directory as last verified; None before the first sync."""
+        return self.core.directory
+
+    def synced_at(self, target: str) -> int | None:
+        """When a document, or the newest held segment of a log, was last up to date (ms); None for never."""
+        times = [self.core.rows[name].synced_at for name in self._documents_of(target)]
+        return max(times, default=None)
+
+    def _documents_of(self, target: str) -> list[str]:
+        if not target.endswith("/log"):
+            return [target] if target in self.core.rows or target in self.core.held else []
+        return sorted(name for name in self.core.rows if name.startswith(f"{target}/"))
+
+    # ---- outbox and inbox ---------------------------------------------------------------------------------
+
+    def outbox(self) -> tuple[Queued, ...]:
+        """What was said and is in no base yet, in order."""
+        items = sorted(self.core.outbox.items.values(), key=lambda item: item.said.number)
+        return tuple(Queued(item.said.signed, item.said.said_at, item.attempts, item.verdict) for item in items)
+
+    async def inbox(self, *, closed: bool = False) -> tuple[InboxEntry, ...]:
+        """What a person must look at, oldest first; with ``closed`` what was done too."""
+        return tuple(await self.core.ports.database.run(lambda connection: inbox.entries(connection, closed=closed)))
+
+    async def dismiss(self, entry: int) -> bool:
+        """Marks an entry of the inbox as done; False where there is no such open entry."""
+        was_open = await self.core.ports.database.run(lambda connection: inbox.close(connection, entry))
+        self.core.inbox_open -= was_open
+        return was_open
+
+    # ---- following ----------------------------------------------------------------------------------------
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Everything that happens from the first step of the iteration on, in order; it never ends by itself."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        self.core.listeners.append(queue.put_nowait)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self.core.listeners.remove(queue.put_nowait)
+
+    def status(self) -> Report:
+        """How the device stands, from memory."""
+        core = self.core
+        session = core.session
+        times = [row.synced_at for row in core.rows.values()]
+        return Report(
+            device=core.ports.device,
+            connected=session is not None and session.stage is Stage.OPEN,
+            revoked=core.revoked,
+            user=core.grant.user if core.grant is not None else None,
+            outbox=len(core.outbox),
+            inbox=core.inbox_open,
+            documents=len(core.rows),
+            behind=sum(not place.live for place in session.places.values()) if session is not None else 0,
+            unverified=sum(len(held.unverified) for held in core.held.values()),
+            relay_ms=core.relay_now(),
+            synced_at=min(times, default=None),
+            directory_stale=core.directory is None or core.directory.is_stale(core.relay_now()),
+            last_number=core.number,
+        )
+
+    async def close(self) -> None:
+        """Gives the store up.  The link is closed before."""
+        await self.core.ports.database.close()
+
+
+async def open_engine(ports: Ports, anchor: Anchor, *, days: int = 7) -> Engine:
+    """The engine of the store behind ``ports.database``; ``days`` is how many days of logs it holds.
+
+    Raises `StoreError`.
+    """
+    opened = await ports.database.run(lambda connection: store.open_store(connection, ports.device))
+    core = Core(
+        ports=ports,
+        anchor=anchor,
+        number=opened.number,
+        stamp=Stamp(opened.stamp),
+        days=days,
+        rows=opened.bases,
+        scopes=set(opened.scopes),
+        head=opened.head,
+    )
+    for said in opened.outbox:
+        core.outbox.add(said, opened.verdicts.get(said.ref))
+    core.inbox_open = await ports.database.run(inbox.count)
+    return Engine(core)

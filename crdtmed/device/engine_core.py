@@ -1,0 +1,188 @@
+"""What the parts of the engine share: its ports and its memory of the store."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from crdtmed import clock
+from crdtmed.clock import Stamp
+from crdtmed.device import inbox, store
+from crdtmed.device.engine_types import Alarm, Changed, Event, State
+from crdtmed.device.outbox import Outbox
+from crdtmed.device.replicas import Held, fresh, load
+from crdtmed.device.session import Session
+from crdtmed.device.store import BaseRow
+from crdtmed.device.store_database import Connection, Database
+from crdtmed.documents import parse
+from crdtmed.keys import Signer
+from crdtmed.limits import LIVE_DOCUMENTS
+from crdtmed.replica import ReplicaBroken
+from crdtmed.signed import Grant, RelayKey
+from crdtmed.statement import SignedStatement
+from crdtmed.trust import Anchor, Directory
+from crdtmed.updates import ItemId, Malformed
+from crdtmed.verdict import Verdict
+
+DIRECTORY: Final = "directory"
+FORMULARY: Final = "formulary"
+READER: Final = 1
+"""The client id under which bases are held: it never writes, what is pushed has a client id of its own."""
+
+Check = tuple[bytes, bytes, bytes, bytes]
+"""Public key, domain tag, body, signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything that the engine does not decide by itself.
+
+    ``now_ms`` is the device's wall clock; ``random_bytes(n)`` gives n bytes fit for keys; ``verify`` says of each
+    signature whether it holds (in threads, where there are some); ``anchored`` is told of a new identity key to pin;
+    ``lease_serial`` is that of the lease in force.
+    """
+
+    device: str
+    signer: Signer
+    database: Database
+    now_ms: Callable[[], int]
+    random_bytes: Callable[[int], bytes]
+    verify: Callable[[Sequence[Check]], Awaitable[list[bool]]]
+    anchored: Callable[[Anchor], None]
+    lease_serial: Callable[[], int]
+
+
+@dataclass(slots=True)
+class Writer:
+    """How this device writes one document: the client id of this session, and the clock that comes next."""
+
+    client: int
+    clock: int
+    last: ItemId | None
+
+
+@dataclass(slots=True, eq=False)
+class Core:
+    """The engine's memory.  ``number`` and ``stamp`` are the last ones given out; ``offset_ms`` is what the relay's
+    clock is ahead of this device's; ``days`` how many days of logs are held."""
+
+    ports: Ports
+    anchor: Anchor
+    number: int
+    stamp: Stamp
+    days: int
+    rows: dict[str, BaseRow]
+    scopes: set[str]
+    outbox: Outbox = field(default_factory=Outbox)
+    held: dict[str, Held] = field(default_factory=dict)
+    directory: Directory | None = None
+    head: int = 0
+    grant: Grant | None = None
+    session: Session | None = None
+    relay: RelayKey | None = None
+    offset_ms: int = 0
+    pushes_in_flight: int = 1
+    renew_ms: int = 60_000
+    renew_at: int = 0
+    revoked: bool = False
+    writers: dict[str, Writer] = field(default_factory=dict)
+    handing: dict[str, dict[str, SignedStatement]] = field(default_factory=dict)
+    found: set[str] = field(default_factory=set)
+    withdrawn: dict[str, str] = field(default_factory=dict)
+    queue_patients: frozenset[str] = frozenset()
+    inbox_open: int = 0
+    saying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiters: dict[str, list[asyncio.Future[State]]] = field(default_factory=dict)
+    challenges: list[asyncio.Future[bytes]] = field(default_factory=list)
+    listeners: list[Callable[[Event], None]] = field(default_factory=list)
+    wake: Callable[[], None] = lambda: None
+
+    def tell(self, event: Event) -> None:
+        """Hands an event to whoever listens."""
+        for listener in tuple(self.listeners):
+            listener(event)
+
+    def changed(self, document: str) -> None:
+        """Tells that views of a document or log changed."""
+        self.tell(Changed(document if document.endswith("/log") else parse(document).target))
+
+    def relay_now(self) -> int:
+        """The relay's time as this device reckons it, in ms."""
+        return self.ports.now_ms() + self.offset_ms
+
+    def next_stamp(self) -> Stamp:
+        """The stamp of something said now; the caller keeps it."""
+        return clock.next_stamp(self.stamp, self.relay_now())
+
+    def jitter(self) -> float:
+        """A random fraction in 0..1."""
+        return int.from_bytes(self.ports.random_bytes(2), "big") / 65_535
+
+    def client_id(self) -> int:
+        """A fresh client id for pushes."""
+        return int.from_bytes(self.ports.random_bytes(7), "big") % (2**53 - 2) + 2
+
+    async def hold(self, document: str) -> Held | None:
+        """The base of a document, loaded where it is not in memory; None where nothing is held.
+
+        A base that does not load is dropped and comes anew from the relay; that is told as an alarm.
+        """
+        held = self.held.get(document)
+        if held is not None or document not in self.rows:
+            return held
+        stored = await self.ports.database.run(lambda connection: store.load_base(connection, document))
+        held = self.held.get(document)
+        if held is not None or stored is None:
+            return held
+        try:
+            held = load(READER, *stored)
+        except (Malformed, ReplicaBroken) as error:
+            await self.forget(document)
+            await self.alarm("base_damaged", f"the base of {document} could not be read ({error}); it is taken anew")
+            return None
+        self.keep(document, held)
+        return held
+
+    def keep(self, document: str, held: Held) -> None:
+        """Takes a base into memory, and drops the one that has been there the longest when there are too many."""
+        self.held[document] = held
+        if len(self.held) > LIVE_DOCUMENTS:
+            for name, other in self.held.items():
+                if not other.unverified and name not in (document, DIRECTORY):
+                    del self.held[name]
+                    break
+
+    def hold_fresh(self, document: str) -> Held:
+        """An empty base in memory, that nothing is stored of yet."""
+        return fresh(READER, document)
+
+    async def forget(self, document: str) -> None:
+        """Purges the base of a document from memory and store; what was said about it stays."""
+        self.held.pop(document, None)
+        self.rows.pop(document, None)
+        self.writers.pop(document, None)
+        await self.ports.database.run(lambda connection: store.drop_base(connection, (document,)))
+        if self.session is not None:
+            self.session.refuse(document)
+
+    async def alarm(self, code: str, says: str) -> None:
+        """Puts an alarm into the inbox and tells it."""
+        now = self.ports.now_ms()
+
+        def work(connection: Connection) -> int:
+            inbox.put(connection, code, says, now)
+            return inbox.count(connection)
+
+        self.inbox_open = await self.ports.database.run(work)
+        self.tell(Alarm(code, says))
+
+    def settle(self, ref: str, state: State) -> None:
+        """Wakes whoever waits for a statement's outcome."""
+        for waiter in self.waiters.pop(ref, ()):
+            if not waiter.done():
+                waiter.set_result(state)
+
+    def last_verdict(self, ref: str) -> Verdict | None:
+        """The verdict of a statement that is in the outbox, if there is one."""
+        item = self.outbox.items.get(ref)
+        return item.verdict if item is not None else None

@@ -1,0 +1,229 @@
+"""The one encrypted database of a device, and how it fails.
+
+SQLCipher under aiosqlite, opened with a raw 32-byte key.  Work on it is a synchronous function of the connection that
+runs as one transaction: nothing else can come between, and a simulator hands in a database that runs it inline.
+It fails closed: without a cipher, or on a file that was never encrypted, nothing is opened.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+import aiosqlite
+from sqlcipher3 import dbapi2 as sqlcipher
+
+T = TypeVar("T")
+
+KEY_BYTES: Final = 32
+PLAIN_HEADER: Final = b"SQLite format 3\x00"
+_ERRORS: Final = (sqlite3.Error, sqlcipher.Error)
+
+
+class Cursor(Protocol):
+    """What the store uses of a DBAPI cursor."""
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """The rows that are left."""
+
+
+class Connection(Protocol):
+    """What the store uses of a DBAPI connection to SQLite in autocommit mode."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any:
+        """Runs one statement."""
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any:
+        """Runs one statement for each row of parameters."""
+
+    def close(self) -> None:
+        """Gives the file up."""
+
+
+Connect = Callable[[str], Connection]
+"""From a path to a DBAPI connection in autocommit mode that any thread may use."""
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked; nothing of it was done.
+
+    ``code`` is stable: ``bad_key``, ``not_encrypted``, ``plain_file``, ``wrong_key``, ``damaged``, ``disk_full``,
+    ``read_only``, ``in_use``, ``newer``, ``other_device``, ``closed``, ``failed``.  ``says`` tells what was wrong and
+    where, ``step`` what to do next.
+    """
+
+    def __init__(self, code: str, says: str, step: str) -> None:
+        super().__init__(f"{code}: {says}; {step}")
+        self.code = code
+        self.says = says
+        self.step = step
+
+
+class Database(Protocol):
+    """A store's database: runs one function at a time, each as one transaction."""
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` returns, once it is committed; rolled back where it raises.
+
+        Raises `StoreError` for what the database cannot do, and whatever else ``work`` raises.
+        """
+
+    async def close(self) -> None:
+        """Gives the file up; a second call does nothing."""
+
+
+def transact(connection: Connection, work: Callable[[Connection], T]) -> T:
+    """``work`` in one transaction on ``connection``; raises `StoreError` where the database fails."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+    except _ERRORS as error:
+        raise explained(error) from error
+    return result
+
+
+def _roll_back(connection: Connection) -> None:
+    try:
+        connection.execute("ROLLBACK")
+    except _ERRORS:
+        return  # SQLite has rolled back by itself, as it does on a full disk; the first error is what counts
+
+
+_CLEAR: Final = {
+    "SQLITE_FULL": ("disk_full", "the disk is full", "free some space; nothing that was confirmed is lost"),
+    "SQLITE_READONLY": ("read_only", "the store cannot be written", "check the file's permissions and its disk"),
+    "SQLITE_CANTOPEN": ("read_only", "the store cannot be opened", "check the path, its permissions and its disk"),
+    "SQLITE_PERM": ("read_only", "the store may not be opened", "check the file's permissions"),
+    "SQLITE_BUSY": ("in_use", "another process has this store open", "close it there first"),
+    "SQLITE_LOCKED": ("in_use", "another process has this store open", "close it there first"),
+    "SQLITE_CORRUPT": ("damaged", "the store's file is damaged", "salvage it: its outbox is kept"),
+    "SQLITE_NOTADB": ("damaged", "a part of the store does not decrypt", "salvage it: its outbox is kept"),
+    "SQLITE_IOERR": ("failed", "the disk did not read or write", "check the disk and its connection"),
+}
+
+
+def explained(error: Exception) -> StoreError:
+    """What a person needs to know of an error of SQLite."""
+    name = str(getattr(error, "sqlite_errorname", "") or "")
+    for start, (code, says, step) in _CLEAR.items():
+        if name.startswith(start):
+            return StoreError(code, says, step)
+    if "closed" in str(error):
+        return StoreError("closed", "the store is closed", "open it again")
+    return StoreError("failed", f"the database says {name or type(error).__name__}: {error}", "report this")
+
+
+def _connect_sqlcipher(path: str) -> Connection:
+    connection: Connection = sqlcipher.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    return connection
+
+
+def open_connection(path: Path, key: bytes, connect: Connect = _connect_sqlcipher) -> Connection:
+    """A connection to the encrypted file at ``path``, made where there is none.
+
+    Raises `StoreError`: ``bad_key`` unless ``key`` has 32 bytes, ``plain_file`` where the file was never encrypted,
+    ``not_encrypted`` where the library has no cipher, ``wrong_key`` where the key does not open it.
+    """
+    if len(key) != KEY_BYTES:
+        raise StoreError("bad_key", f"the store's key has {len(key)} bytes, {KEY_BYTES} are needed", "renew the lease")
+    _refuse_plain(path)
+    try:
+        connection = connect(str(path))
+    except _ERRORS as error:
+        raise explained(error) from error
+    try:
+        _unlock(connection, key)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_plain(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(PLAIN_HEADER))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(
+            "read_only", f"{path.name} cannot be read: {error.strerror}", "check the file's permissions and its disk"
+        ) from None
+    if start == PLAIN_HEADER:
+        raise StoreError(
+            "plain_file", f"{path.name} is not encrypted", "it is no store of this software: name another file"
+        )
+
+
+def _unlock(connection: Connection, key: bytes) -> None:
+    try:
+        # The cipher's own log would go to the terminal, with page numbers of a file that is merely damaged.
+        connection.execute("PRAGMA cipher_log_level = NONE")
+        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        version = connection.execute("PRAGMA cipher_version").fetchone()
+        if version is None or not version[0]:
+            raise StoreError(
+                "not_encrypted", "this SQLite has no cipher and would ignore the key", "install sqlcipher3-wheels"
+            )
+        connection.execute("PRAGMA cipher_memory_security = OFF")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        # One process a store: numbers and positions are kept in memory between transactions.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except _ERRORS as error:
+        if str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_NOTADB"):
+            raise StoreError(
+                "wrong_key",
+                "the key does not open this store, or the file's beginning is damaged",
+                "renew the lease for the right key; the file is untouched",
+            ) from None
+        raise explained(error) from error
+    if mode not in ("wal", "memory"):
+        raise StoreError("failed", f"the journal is {mode}, not wal", "put the store on a local disk")
+
+
+class SqlcipherDatabase(aiosqlite.Connection):
+    """A `Database` on a thread of its own."""
+
+    def __init__(self, connector: Callable[[], Connection]) -> None:
+        # aiosqlite asks for a sqlite3 connection and uses what SQLCipher's has as well.
+        super().__init__(connector, iter_chunk_size=64)  # type: ignore[arg-type]  # as the line above says
+        self._thread.daemon = True
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        if self._connection is None:
+            raise StoreError("closed", "the store is closed", "open it again")
+        result: T = await self._execute(transact, self._conn, work)
+        return result
+
+
+async def open_database(path: Path, key: bytes, connect: Connect = _connect_sqlcipher) -> Database:
+    """The encrypted database at ``path`` on a thread of its own; raises `StoreError` as `open_connection` does."""
+    database = SqlcipherDatabase(lambda: open_connection(path, key, connect))
+    await database
+    return database
+
+
+class InlineDatabase:
+    """A `Database` that runs at once, in the caller's thread, on a connection in autocommit mode."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        return transact(self._connection, work)
+
+    async def close(self) -> None:
+        self._connection.close()
