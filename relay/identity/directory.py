@@ -67,14 +67,15 @@ def put(db: Any, signer: Signer, entry: Entry, now_ms: int) -> bytes:
 
     Raises `AnotherIdentity` where the key was rotated behind this process's back.
     """
-    _check(db, signer)
+    check(db, signer)
     data = seal(entry, signer)
     rows.put_entry(db, key_of(entry), data)
     _seal_head(db, signer, now_ms)
     return data
 
 
-def _check(db: Any, signer: Signer) -> None:
+def check(db: Any, signer: Signer) -> None:
+    """Raises `AnotherIdentity` unless the directory, if there is one, is signed by ``signer``."""
     data = rows.entry(db, HEAD)
     if data is None:
         return
@@ -95,7 +96,7 @@ def current(db: Any, signer: Signer, now_ms: int) -> Mapping[str, bytes]:
     """Every entry with a head that is not older than `HEAD_REFRESH_MS`; raises `AnotherIdentity`."""
     before = head(db)
     if before is None or now_ms - before.at >= HEAD_REFRESH_MS:
-        _check(db, signer)
+        check(db, signer)
         _seal_head(db, signer, now_ms)
     return rows.entries(db)
 
@@ -105,7 +106,7 @@ def rotate(db: Any, signer: Signer, following: Signer, now_ms: int) -> None:
 
     Every other entry is signed anew, so that whoever has the old key alone can add nothing that is believed.
     """
-    _check(db, signer)
+    check(db, signer)
     entries = rows.entries(db)
     number = 1 + max((int(key.removeprefix(IDENTITY)) for key in entries if key.startswith(IDENTITY)), default=0)
     for key, data in entries.items():

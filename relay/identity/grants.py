@@ -18,10 +18,17 @@ from crdtmed.wire.frames import SealedGrant
 from relay.identity import rows
 from relay.identity.keyring import Keyring
 from relay.identity.leases import HOUR_MS, Terms
-from relay.identity.port import SignInFailure
 from relay.identity.rows import GrantRow, UserRow
 
 _NOBODY: Final = b"\x00" * sealing.SALT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class SignInFailure:
+    """``code`` is ``wrong``, ``locked``, ``withdrawn``, ``no_grant`` or ``pin_length``, as the frame `SignInFailed` has
+    it."""
+
+    code: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)

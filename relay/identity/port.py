@@ -11,47 +11,16 @@ from typing import Any, Protocol
 
 from crdtmed.keys import Signer
 from crdtmed.signed import Certificate, Grant, Revocation
+from crdtmed.wire.enrolment import Enrol, Enrolled, NotEnrolled
 from crdtmed.wire.frames import SealedGrant
+from relay.identity.enrolment import CodeCheck
+from relay.identity.grants import SignInCheck, SignInChecked, SignInFailure
+from relay.identity.leases import OutOfService
+
+__all__ = ["Identity", "OutOfService", "RandomBytes", "Renewed", "SignInFailure"]
 
 RandomBytes = Callable[[int], bytes]
 """``n`` bytes from a cryptographic source; the simulator hands in a seeded one."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignInFailure:
-    """``code`` is ``wrong``, ``locked``, ``withdrawn`` or ``no_grant``, as the frame `SignInFailed` has it."""
-
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class EnrolRequest:
-    """What a device sends to enrol: the one-time code, its public keys, its label, and the proof of its keys."""
-
-    code: str
-    signing: bytes
-    sealing: bytes
-    label: str
-    proof: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """What it gets: its certificate, the identity key to pin, the relay's key as vouched for, and its first lease."""
-
-    device: str
-    certificate: bytes
-    identity: bytes
-    relay_key: bytes
-    lease: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EnrolFailure:
-    """``code`` is stable (``code_wrong``, ``code_spent``, ``code_expired``, ``locked``, ``bad_proof``…)."""
-
-    code: str
-    says: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +40,8 @@ class Identity(Protocol):
 
     @property
     def relay_key(self) -> bytes:
-        """The signed `crdtmed.signed.RelayKey` of that signer."""
+        """What the handshake's ``relay_key`` carries (`crdtmed.trust.introduce`; the device reads it with
+        `crdtmed.trust.meet`): the signed `crdtmed.signed.RelayKey` of that signer, and the chain of identity keys."""
 
     def certificate(self, connection: Any, device: str) -> Certificate | None:
         """The certificate of a device, revoked or not; None where it was never enrolled."""
@@ -88,10 +58,16 @@ class Identity(Protocol):
     def sites(self, connection: Any, device: str, now_ms: int) -> frozenset[str]:
         """The sites that grants in force at ``now_ms`` open on this device."""
 
-    def enrol(
-        self, connection: Any, request: EnrolRequest, now_ms: int, random: RandomBytes
-    ) -> Enrolled | EnrolFailure:
-        """Judges an enrolment; counts failed attempts in the same transaction."""
+    def enrol(self, connection: Any, request: Enrol, now_ms: int, random: RandomBytes) -> Enrolled | NotEnrolled:
+        """Judges an enrolment; counts attempts in the same transaction.  The three steps below in one: slow."""
+
+    def enrol_begin(self, connection: Any, request: Enrol, now_ms: int) -> CodeCheck | NotEnrolled:
+        """First step, in a transaction.  Then `CodeCheck.matches`, slow and without database: in another thread."""
+
+    def enrol_finish(
+        self, connection: Any, check: CodeCheck, matched: bool, now_ms: int, random: RandomBytes
+    ) -> Enrolled | NotEnrolled:
+        """Last step, in a transaction; the directory has changed where it gives `Enrolled`."""
 
     def sign_in(
         self,
@@ -103,7 +79,17 @@ class Identity(Protocol):
         now_ms: int,
         random: RandomBytes,
     ) -> bytes | SignInFailure:
-        """A signed `Grant` for the user on this device, or why not."""
+        """A signed `Grant` for the user on this device, or why not.  The three steps below in one: slow."""
+
+    def sign_in_begin(
+        self, connection: Any, device: str, user: str, password: str, pin: str | None, random: RandomBytes
+    ) -> SignInCheck | SignInFailure:
+        """First step, in a transaction.  Then `SignInCheck.run`, slow and without database: in another thread."""
+
+    def sign_in_finish(
+        self, connection: Any, checked: SignInChecked, now_ms: int, random: RandomBytes
+    ) -> bytes | SignInFailure:
+        """Last step, in a transaction."""
 
     def roster(
         self, connection: Any, device: str, site: str, now_ms: int, random: RandomBytes
@@ -113,7 +99,22 @@ class Identity(Protocol):
     def renew(
         self, connection: Any, device: str, last_number: int, lease: int, now_ms: int, random: RandomBytes
     ) -> Renewed:
-        """A new lease for a device in good standing; ``last_number`` and ``lease`` are its high-water marks."""
+        """A new lease for a device in good standing; ``last_number`` and ``lease`` are its high-water marks.
+
+        Raises `OutOfService` where the device was revoked or never enrolled.
+        """
+
+    def revoke(self, connection: Any, device: str, reason: str, now: bool, now_ms: int) -> bytes:
+        """Takes a device out of service; the signed revocation, which the directory then holds.
+
+        Raises `OutOfService` for a device that was never enrolled.
+        """
+
+    def may_hand_over(self, connection: Any, device: str) -> bool:
+        """Whether a revoked device may still hand its outbox over."""
+
+    def handed_over(self, connection: Any, device: str, count: int) -> None:
+        """Records that a revoked device handed over so many more statements."""
 
     def wiped(self, connection: Any, device: str, at: int, last_number: int, signature: bytes, now_ms: int) -> bool:
         """Records a confirmation that a device destroyed its store; False where the signature is not its own."""
