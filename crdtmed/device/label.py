@@ -269,7 +269,6 @@ def _mark_tentative(pdf: FPDF) -> None:
     pdf.set_text_color(255)
     _place(pdf, _Box("tentative", 67, 3.6, 30, 5.1, 12, style="B"), "TENTATIVE")
     _place(pdf, _Box("tentative", 67, 8.5, 30, 3.2, 7), "not yet accepted")
-    pdf.set_text_color(0)
 
 
 def _draw_matrix(pdf: FPDF, content: LabelContent) -> None:

@@ -84,6 +84,13 @@ def darkness(label: bytes, left: float, top: float, right: float, bottom: float)
     return sum(counts[:128]) / sum(counts)
 
 
+def without(label: bytes, left: float, top: float, right: float, bottom: float) -> bytes:
+    """The picture of a label but for one area, in millimetres, and a hair's breadth around it."""
+    image = picture(label, 254)
+    image.paste(255, (int(left * 10) - 2, int(top * 10) - 2, int(right * 10) + 4, int(bottom * 10) + 3))
+    return image.tobytes()
+
+
 def outside_the_margin(label: bytes) -> list[str]:
     """The characters that reach over the margin, on whichever side."""
     width, height = (edge * PT_PER_MM for edge in PAGE_MM)
@@ -221,6 +228,9 @@ def test_text_is_whole_or_refused(field: str, text: str) -> None:
     assert refused in ("", field)
     if not refused:
         assert squeezed(text) in squeezed(text_of(label))
+        box = next(box for box in _BOXES if box.field == field)
+        area = (box.x, box.y, box.x + box.width, box.y + box.height)
+        assert without(label, *area) == without(render_label(CONTENT), *area)
     assert outside_the_margin(label) == []
 
 
