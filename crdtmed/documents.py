@@ -130,17 +130,23 @@ def parse(name: str) -> Document:
 
 def patient(scope_id: str) -> str:
     """The name of a patient's document; raises `BadName` for a bad id."""
-    return parse(f"patient/{scope_id}").name
+    return f"patient/{_scope_id(scope_id)}"
 
 
 def drafts(scope_id: str) -> str:
-    """The name of the drafts of a patient."""
-    return parse(f"patient/{scope_id}/drafts").name
+    """The name of the drafts of a patient; raises `BadName` for a bad id."""
+    return f"patient/{_scope_id(scope_id)}/drafts"
 
 
 def site(scope_id: str) -> str:
-    """The name of a site's document."""
-    return parse(f"site/{scope_id}").name
+    """The name of a site's document; raises `BadName` for a bad id."""
+    return f"site/{_scope_id(scope_id)}"
+
+
+def _scope_id(text: str) -> str:
+    if not is_scope_id(text):
+        raise BadName(f"{text!r} is no id of a patient or site: expected 1 to {MAX_SCOPE_ID_CHARS} of a-z 0-9 . _ -")
+    return text
 
 
 def log_of(scope: str) -> str:
