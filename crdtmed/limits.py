@@ -66,6 +66,8 @@ MAX_FRAMES_PER_S: Final = 5_000
 
 # Admission.
 CHALLENGE_MS: Final = 60_000
+MAX_CHALLENGES: Final = 64
+"""Open at a time on one connection."""
 DRIFT_MS: Final = 120_000
 """How far a stamp may be ahead of the clock that judges it."""
 SEGMENT_GRACE_MS: Final = 600_000
@@ -108,11 +110,15 @@ MAX_ROTATIONS: Final = 16
 """Identity keys in a row that a device can catch up with, and whose grants it still knows."""
 MAX_PROTECTED_BYTES: Final = 65_536
 """A container that a passphrase opens."""
+MAX_ATTEMPT_ENTRIES: Final = 250
+"""Users whose failed PIN tries a device counts."""
 CLOCK_BACK_MS: Final = 5_000
 """How far a wall clock may be behind the high-water mark at start: what disciplining a clock does."""
 GRANT_REISSUE_HOURS: Final = 6
 """A roster's grants are issued anew when those held are older; what is left is a day and more."""
 MAX_QUARANTINE_PER_DEVICE: Final = 5_000
+MAX_URL_CHARS: Final = 500
+ENROLMENT_TIMEOUT_S: Final = 30
 
 # Storage of the relay and the device.
 LIVE_DOCUMENTS: Final = 2_000

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crdtmed import ids, keys, sealing
-from crdtmed.limits import ENROLMENT_ATTEMPTS, ENROLMENT_CODE_S
+from crdtmed.limits import ENROLMENT_ATTEMPTS, ENROLMENT_CODE_S, MAX_ROTATIONS
 from crdtmed.signed import Certificate
-from crdtmed.trust import RELAY
+from crdtmed.trust import DEVICE, RELAY
 from crdtmed.wire.enrolment import (
     CODE_NAME_CHARS,
     ENROLMENT_PROOF_TAG,
@@ -110,18 +110,36 @@ def finish(
     row = rows.code(db, check.name)
     if not matched or row is None or row.hash != check._hash:
         return CODE_WRONG
-    if rows.device_of_key(db, check.request.signing) is not None:
+    request = check.request
+    known = rows.device_of_key(db, request.signing)
+    if known is not None and not _never_used(known, request):
         return NotEnrolled("proof_wrong", "this signing key is enrolled already: make new keys")
     rows.drop_code(db, row.name)
-    request = check.request
+    if known is None:
+        device = _add_device(db, ring, request, row.sites, now_ms, random)
+    else:
+        device = known.device
+    certified = rows.entry(db, DEVICE + device)
+    assert certified is not None
+    lease = leases.issue(db, ring, terms, device, now_ms, random, seal_to)
+    relay_keys = tuple(data for key, data in rows.entries(db).items() if key.startswith(RELAY))
+    return Enrolled(device, certified, ring.identity.public, relay_keys[-MAX_ROTATIONS:], lease, now_ms)
+
+
+def _never_used(known: DeviceRow, request: Enrol) -> bool:
+    """Whether an enrolment with the same keys is one whose answer was lost: the device was never heard of since."""
+    marks = known.lease_seen or known.number_seen or known.revoked_at is not None
+    return known.sealing == request.sealing and not marks
+
+
+def _add_device(db: Any, ring: Keyring, request: Enrol, sites: str, now_ms: int, random: Callable[[int], bytes]) -> str:
     device = _new_device(db, random)
-    certificate = Certificate(device, request.signing, request.sealing, request.label, now_ms)
     rows.add_device(
         db,
         DeviceRow(
             device=device,
             label=request.label,
-            sites=row.sites,
+            sites=sites,
             signing=request.signing,
             sealing=request.sealing,
             enrolled_at=now_ms,
@@ -139,10 +157,9 @@ def finish(
             wiped_number=None,
         ),
     )
-    certified = directory.put(db, ring.identity, certificate, now_ms)
-    lease = leases.issue(db, ring, terms, device, now_ms, random, seal_to)
-    relay_keys = tuple(data for key, data in rows.entries(db).items() if key.startswith(RELAY))
-    return Enrolled(device, certified, ring.identity.public, relay_keys[-16:], lease, now_ms)
+    certificate = Certificate(device, request.signing, request.sealing, request.label, now_ms)
+    directory.put(db, ring.identity, certificate, now_ms)
+    return device
 
 
 def _new_device(db: Any, random: Callable[[int], bytes]) -> str:
