@@ -1,0 +1,139 @@
+"""A question as FHIR R4 resources, for services that speak CDS Hooks; pure."""
+
+from typing import Any
+
+from crdtmed.aggregates.common import Quantity
+from crdtmed.aggregates.patient import PatientRegister
+from crdtmed.aggregates.prescription import PrescriptionStatus, SignedGroups
+from crdtmed.aggregates.prescription_draft import Dose, Timing
+from relay.admission.facts import KnowledgeQuestion
+
+UCUM = "http://unitsofmeasure.org"
+SNOMED = "http://snomed.info/sct"
+FORMULARY = "urn:crdtmed:formulary"
+ALLERGY = "urn:crdtmed:allergy"
+
+Json = dict[str, Any]
+"""JSON as `json` knows it; what is inside is FHIR's business, not the type checker's."""
+
+
+class ExactNumber(str):
+    """A canonical decimal that is to be written as a JSON number, digit for digit."""
+
+
+def _quantity(quantity: Quantity) -> Json:
+    return {
+        "value": ExactNumber(quantity.value),
+        "unit": quantity.unit,
+        "system": UCUM,
+        "code": quantity.unit,
+    }
+
+
+def _dose(dose: Dose) -> Json:
+    if dose.range is not None:
+        return {"doseRange": {"low": _quantity(dose.range.low), "high": _quantity(dose.range.high)}}
+    return {"doseQuantity": _quantity(dose.quantity)} if dose.quantity is not None else {}
+
+
+def _repeat(timing: Timing) -> Json:
+    parts: Json = {
+        "frequency": timing.frequency,
+        "period": ExactNumber(timing.period) if timing.period is not None else None,
+        "periodUnit": timing.period_unit,
+        "count": timing.count,
+        "timeOfDay": [f"{time}:00" for time in timing.times] or None,
+    }
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def medication_request(
+    prescription: str, patient: str, groups: SignedGroups, status: str, authored_by: str | None
+) -> Json:
+    """One MedicationRequest: ``status`` ``draft`` for the order asked about, else the prescription's."""
+    dosage: Json = {
+        "route": {"coding": [{"system": SNOMED, "code": groups.route.code, "display": groups.route.display}]},
+        "timing": {"repeat": _repeat(groups.timing)},
+        "asNeededBoolean": groups.timing.as_needed,
+        "doseAndRate": [_dose(groups.dose)],
+    }
+    if groups.instructions is not None:
+        dosage["patientInstruction"] = groups.instructions.text
+    medicine = groups.medication
+    request: Json = {
+        "resourceType": "MedicationRequest",
+        "id": prescription,
+        "status": status,
+        "intent": "order",
+        "subject": {"reference": f"Patient/{patient}"},
+        "medicationCodeableConcept": {
+            "coding": [{"system": FORMULARY, "code": medicine.code, "display": medicine.display}],
+            "text": medicine.display,
+        },
+        "dosageInstruction": [dosage],
+        "dispenseRequest": {
+            "quantity": _quantity(Quantity(str(groups.supply.quantity), groups.supply.unit)),
+            "numberOfRepeatsAllowed": groups.supply.repeats,
+        },
+    }
+    if groups.indication is not None:
+        request["reasonCode"] = [{"text": groups.indication.text}]
+    if authored_by is not None:
+        request["requester"] = {"display": authored_by}
+    return request
+
+
+def patient_resource(register: PatientRegister) -> Json:
+    """The Patient, with the identifiers and the birth date that the record has."""
+    return {
+        "resourceType": "Patient",
+        "id": register.id,
+        "identifier": [{"system": one.system, "value": one.value} for one in register.identifiers],
+        "name": [{"text": register.name}],
+        "birthDate": register.birth_date,
+    }
+
+
+def allergies_bundle(register: PatientRegister) -> Json | None:
+    """The AllergyIntolerances, an empty bundle for none known; None where nobody recorded any answer."""
+    if register.allergies is None:
+        return None
+    return bundle(
+        [
+            {
+                "resourceType": "AllergyIntolerance",
+                "id": f"{register.id}-{place}",
+                "patient": {"reference": f"Patient/{register.id}"},
+                "code": {"coding": [{"system": ALLERGY, "code": one.code, "display": one.display}]},
+            }
+            for place, one in enumerate(register.allergies)
+        ]
+    )
+
+
+def bundle(resources: list[Json]) -> Json:
+    """A collection of resources."""
+    return {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [{"resource": one} for one in resources],
+    }
+
+
+_STATUS = {PrescriptionStatus.ACTIVE: "active", PrescriptionStatus.ON_HOLD: "on-hold"}
+
+
+def active_bundle(question: KnowledgeQuestion) -> Json:
+    """The patient's other prescriptions in force."""
+    return bundle(
+        [
+            medication_request(one.id, one.patient, one.groups, _STATUS[one.status], one.prescriber)
+            for one in question.active
+            if one.status in _STATUS
+        ]
+    )
+
+
+def draft_bundle(question: KnowledgeQuestion) -> Json:
+    """The order asked about, as the hook's ``draftOrders``."""
+    return bundle([medication_request(question.prescription, question.patient.id, question.order, "draft", None)])
