@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import ClauseElement, Table, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.storage.schema import (
@@ -107,6 +107,7 @@ class Queries:
     notes: Sql
     put_note: Sql
     awaited: Sql
+    all_awaited: Sql
     put_awaited: Sql
     drop_awaited: Sql
     quarantined: Sql
@@ -135,7 +136,9 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "add_document": _insert(DOCUMENT, "name", "position", "floor", "snapshot_position"),
         "advance": update(DOCUMENT).values(position=b("to")).where(d.id == b("document")),
         "snapshot": update(DOCUMENT)
-        .values(snapshot=b("data"), snapshot_position=b("to"), floor=b("floor_to"))
+        .values(
+            snapshot=b("data"), snapshot_position=b("to"), floor=case((d.floor > b("low"), d.floor), else_=b("low"))
+        )
         .where(d.id == b("document")),
         "drop_changes": delete(CHANGE).where(by_document, CHANGE.c.position <= b("upto")),
         "floor": update(DOCUMENT).values(floor=d.position),
@@ -207,6 +210,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
         .order_by(NOTE.c.key),
         "put_note": _upsert(NOTE, ("kind", "key"), ("value",), dialect.name),
         "awaited": select(AWAITED.c.since).where(AWAITED.c.ref == b("ref")),
+        "all_awaited": select(AWAITED.c.ref, AWAITED.c.since),
         "put_awaited": _insert(AWAITED, "ref", "since"),
         "drop_awaited": delete(AWAITED).where(AWAITED.c.ref == b("ref")),
         "quarantined": select(QUARANTINE).where(QUARANTINE.c.ref == b("ref")),

@@ -64,9 +64,10 @@ class SqlRecord:
         self._q.floor.run(self.connection)
         return len(rows)
 
-    def keep_snapshot(self, document: int, data: bytes, position: int) -> None:
-        self._q.snapshot.run(self.connection, document=document, data=data, to=position, floor_to=position)
-        self._q.drop_changes.run(self.connection, document=document, upto=position)
+    def keep_snapshot(self, document: int, data: bytes, position: int, tail: int) -> None:
+        floor = max(0, position - tail)
+        self._q.snapshot.run(self.connection, document=document, data=data, to=position, low=floor)
+        self._q.drop_changes.run(self.connection, document=document, upto=floor)
 
     def changes(self, document: int, after: int, upto: int) -> list[tuple[int, bytes]]:
         return self._q.changes.all(self.connection, document=document, after=after, upto=upto)
@@ -222,6 +223,9 @@ class SqlRecord:
     def awaited_since(self, ref: str) -> int | None:
         row = self._q.awaited.one(self.connection, ref=ref)
         return None if row is None else int(row[0])
+
+    def all_awaited(self) -> dict[str, int]:
+        return dict(self._q.all_awaited.all(self.connection))
 
     def put_awaited(self, ref: str, since: int) -> None:
         if self.awaited_since(ref) is None:

@@ -1,0 +1,81 @@
+"""Effects of decisions, applied to the batch under way."""
+
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from crdtmed.aggregates.registers import encode_register, register_key
+from crdtmed.aggregates.stock_item import Movement, MovementType
+from relay.admission.effects import Alarm, Awaiting, CloseDraft, Effect, Move, Note, Put, Withdraw
+from relay.batch import Batch
+from relay.storage.rebuild import deletion
+
+
+def apply(batch: Batch, effects: Sequence[Effect]) -> None:
+    """What a decision wants done, all of it or, with an exception, nothing."""
+    undo: list[Callable[[], object]] = []
+    # A draft is closed last: its update takes a position, which nothing takes back.
+    effects = sorted(effects, key=lambda effect: isinstance(effect, CloseDraft))
+    if effects and isinstance(effects[-1], CloseDraft):
+        batch.record.flush()
+    batch.record.connection.execute("SAVEPOINT one")
+    try:
+        for effect in effects:
+            _apply(batch, effect, undo)
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        batch.record.connection.execute("ROLLBACK TO one")
+        batch.record.connection.execute("RELEASE one")
+        raise
+    batch.record.connection.execute("RELEASE one")
+
+
+def _apply(batch: Batch, effect: Effect, undo: list[Callable[[], object]]) -> None:
+    match effect:
+        case Put(document=document, value=value):
+            encode_register(value)
+            batch.stage(document, register_key(value), value, undo)
+        case Withdraw(document=document, key=key):
+            if batch.register(document, key) is not None:
+                batch.stage(document, key, None, undo)
+        case CloseDraft(patient=patient, prescription=prescription):
+            _close(batch, patient, prescription)
+        case Move(movement=movement):
+            _move(batch, movement)
+        case Note(kind=kind, key=key, value=value):
+            batch.record.put_note(kind, key, value)
+        case Awaiting(ref=ref, since=since):
+            if batch.awaited_since(ref) is None:
+                awaited = batch.awaited()
+                batch.record.put_awaited(ref, since)
+                awaited[ref] = since
+                undo.append(lambda: awaited.pop(ref))
+        case Alarm(kind=kind, device=device, says=says):
+            batch.alarm(kind, device, says)
+            undo.append(batch.alarms.pop)
+        case _:
+            assert_never(effect)
+
+
+def _move(batch: Batch, movement: Movement) -> None:
+    site, item, lot = movement.site, movement.item, movement.lot
+    on_hand, shortage = batch.record.stock(site, item, lot)
+    match movement.type:
+        case MovementType.SHORTAGE | MovementType.SHORTAGE_CLOSED:
+            shortage += movement.delta
+        case _:
+            on_hand += movement.delta
+    batch.record.put_stock(site, item, lot, on_hand, shortage)
+    batch.record.add_movement(site, item, lot, movement.type, movement.delta, movement.by, batch.now_ms)
+
+
+def _close(batch: Batch, patient: str, prescription: str) -> None:
+    rows = batch.draft_rows(patient, prescription)
+    if not rows:
+        return
+    live = batch.open(f"patient/{patient}/drafts")
+    number = {client.row: name for name, client in live.clients.items()}
+    items = [(number[row.client], row.clock) for row in rows if row.client is not None and row.clock is not None]
+    update = deletion(items)
+    batch.record.close_statements(row.id for row in rows)
+    batch.record.add_change(live.id, batch.changed(live, update), update)

@@ -1,0 +1,354 @@
+"""One transaction of the relay under way: what admission reads of it, and what its decisions do to it.
+
+Reads answer as of this moment of the batch.  Registers are gathered and written once a document at the end, since each
+costs a signature and every device a verification.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from crdtmed.aggregates.registers import RegisterValue, decode_register, register_key
+from crdtmed.codec import encode
+from crdtmed.documents import DocumentKind, parse
+from crdtmed.ids import to_text
+from crdtmed.policies.server_authoritative import NIL
+from crdtmed.replica import Replica
+from crdtmed.signed import Grant
+from crdtmed.statement import SignedStatement, Statement, decode
+from crdtmed.verdict import Verdict, decode_verdict, encode_verdict
+from relay.admission.effects import Alarm
+from relay.admission.facts import Stored
+from relay.identity.port import Identity, RandomBytes
+from relay.live import Held, Live, LiveClient, LiveDocument, live_document
+from relay.registers import COMPACT_AFTER, load_replica, write_registers
+from relay.storage.packing import pack, raw_id
+from relay.storage.port import Record
+from relay.storage.rebuild import draft_head
+from relay.storage.rows import PLACE_OF, STATUS_OF, NewStatement, Place, StatementRow
+
+EPOCH_BYTES: Final = 10
+CLIENT_BYTES: Final = 4
+"""Client ids of the relay have 32 bits: every byte is in every update."""
+
+
+@dataclass(slots=True)
+class Change:
+    """What a commit did to a document: updates from position ``first`` on."""
+
+    epoch: str
+    first: int
+    updates: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """The transaction; `relay.commit` opens and closes it.  It is admission's `FactsPort`."""
+
+    record: Record
+    live: Live
+    identity: Identity
+    now_ms: int
+    random: RandomBytes
+    changes: dict[str, Change] = field(default_factory=dict)
+    alarms: list[Alarm] = field(default_factory=list)
+    _put: dict[str, dict[str, RegisterValue | None]] = field(default_factory=dict)
+    _found: dict[str, Stored | None] = field(default_factory=dict)
+    _grants: dict[str, Grant | None] = field(default_factory=dict)
+    _withdrawn: dict[str, int | None] = field(default_factory=dict)
+    _revoked: dict[str, bool] = field(default_factory=dict)
+    _clients: dict[int, LiveClient] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _awaited: dict[str, int] | None = None
+    _snapshot: tuple[str | None] | None = None
+
+    # ---- facts ----------------------------------------------------------------------------------------------
+
+    def grant(self, grant_id: str, device: str) -> Grant | None:
+        if grant_id not in self._grants:
+            self._grants[grant_id] = self.identity.grant(self.record.connection, grant_id)
+        grant = self._grants[grant_id]
+        return grant if grant is not None and grant.device == device else None
+
+    def user_withdrawn_at(self, user: str) -> int | None:
+        if user not in self._withdrawn:
+            self._withdrawn[user] = self.identity.withdrawn_at(self.record.connection, user)
+        return self._withdrawn[user]
+
+    def statement(self, ref: str) -> Stored | None:
+        if ref in self._found:
+            return self._found[ref]
+        row = self.record.statement(ref)
+        found = None
+        if row is not None:
+            verdict = decode_verdict(stored_verdict(self.record, row))
+            found = Stored(decode(row.encoded), verdict, row.received_at)
+        self._found[ref] = found
+        return found
+
+    def revoked(self, device: str) -> bool:
+        """Whether the device is out of service."""
+        if device not in self._revoked:
+            self._revoked[device] = self.identity.revocation(self.record.connection, device) is not None
+        return self._revoked[device]
+
+    def number_holder(self, device: str, number: int) -> str | None:
+        if number > self._last_number(device):
+            return None
+        return self.record.number_holder(device, number)
+
+    def awaited_since(self, ref: str) -> int | None:
+        return self.awaited().get(ref)
+
+    def awaited(self) -> dict[str, int]:
+        """Every statement that was told to wait, and since when."""
+        if self._awaited is None:
+            self._awaited = self.record.all_awaited()
+        return self._awaited
+
+    def register(self, document: str, key: str) -> RegisterValue | None:
+        put = self._put.get(document)
+        if put is not None and key in put:
+            return put[key]
+        return self.held(document, key).value
+
+    def registers(self, document: str, word: str) -> Sequence[RegisterValue]:
+        kind = parse(document).kind
+        found: dict[str, RegisterValue | None] = {
+            row.key: None if row.value == NIL else decode_register(kind, row.key, row.value)
+            for row in self.record.registers(document, word)
+        }
+        found.update({key: value for key, value in self._put.get(document, {}).items() if key.startswith(word + "/")})
+        return [value for _, value in sorted(found.items()) if value is not None]
+
+    def position(self, document: str) -> int:
+        live = self.find(document)
+        stands = 0 if live is None else live.position
+        return stands + 1 if self._put.get(document) else stands
+
+    def draft(self, patient: str, prescription: str) -> Sequence[Statement]:
+        return [decode(row.encoded).statement for row in self.draft_rows(patient, prescription)]
+
+    def note(self, kind: str, key: str) -> bytes | None:
+        return self.record.note(kind, key)
+
+    def snapshot_in_force(self) -> str | None:
+        if self._snapshot is None:
+            self._snapshot = (self.identity.snapshot_in_force(self.record.connection),)
+        return self._snapshot[0]
+
+    # ---- documents ------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> LiveDocument | None:
+        """A document, if anything was ever committed to it."""
+        live = self.live.documents.get(name)
+        if live is not None:
+            self.live.documents.move_to_end(name)
+            return live
+        row = self.record.document(name)
+        if row is None:
+            return None
+        live = self.live.documents[name] = live_document(row, self.record)
+        return live
+
+    def open(self, name: str) -> LiveDocument:
+        """A document, made at a fresh epoch where there is none."""
+        live = self.find(name)
+        if live is None:
+            row = self.record.add_document(name, to_text(self.random(EPOCH_BYTES)))
+            live = self.live.documents[name] = live_document(row, self.record)
+        return live
+
+    def held(self, document: str, key: str) -> Held:
+        """A register as the last commit left it."""
+        at = (document, key)
+        held = self.live.registers.get(at)
+        if held is not None:
+            self.live.registers.move_to_end(at)
+            return held
+        row = self.record.register(document, key)
+        if row is None:
+            held = Held(0, None)
+        else:
+            value = None if row.value == NIL else decode_register(parse(document).kind, key, row.value)
+            held = Held(row.version, value)
+        self.live.registers[at] = held
+        return held
+
+    def author(self, device: str) -> int:
+        """The row of a device that says something."""
+        if device not in self.live.authors:
+            self.live.authors[device] = self.record.author(device)
+        return self.live.authors[device][0]
+
+    def _last_number(self, device: str) -> int:
+        self.author(device)
+        return max(self.live.authors[device][1], self._numbers.get(device, 0))
+
+    def fresh_client(self, live: LiveDocument) -> int:
+        """A client id that the document has never seen."""
+        known = live.replica.state_vector if live.replica is not None else live.clients
+        while True:
+            client = int.from_bytes(self.random(CLIENT_BYTES), "big")
+            if client not in known:
+                return client
+
+    def bind(self, live: LiveDocument, client: int, author: int | None, origin: tuple[int, int] | None) -> LiveClient:
+        """A new client id of a document, bound to its device, or to the relay."""
+        row = self.record.add_client(live.id, client, author, origin)
+        made = live.clients[client] = LiveClient(row, author, 0)
+        return made
+
+    def changed(self, live: LiveDocument, update: bytes) -> int:
+        """The next position of a document, at which ``update`` is; gives the position."""
+        change = self.changes.get(live.name)
+        if change is None:
+            change = self.changes[live.name] = Change(live.epoch, live.position + 1)
+        change.updates.append(update)
+        live.position += 1
+        return live.position
+
+    def take_clocks(self, client: LiveClient, length: int) -> int:
+        """The first of ``length`` clocks that a client now has taken."""
+        first, client.clock = client.clock, client.clock + length
+        self._clients[client.row] = client
+        return first
+
+    # ---- what decisions do ----------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        signed: SignedStatement,
+        verdict: Verdict,
+        target: LiveDocument,
+        position: int,
+        place: tuple[LiveClient, int] | None,
+    ) -> bytes:
+        """Records a statement with its final verdict; gives the verdict's bytes."""
+        statement = signed.statement
+        encoded = encode_verdict(verdict)
+        plain = verdict == Verdict(
+            verdict.ref, STATUS_OF[Place.ACCEPTED], self.now_ms, target.name, target.epoch, position
+        )
+        self.record.add_statement(
+            NewStatement(
+                self.author(statement.device),
+                raw_id(statement.id),
+                statement.number,
+                target.id,
+                position,
+                None if place is None else place[0].row,
+                None if place is None else place[1],
+                self.now_ms,
+                PLACE_OF[verdict.status],
+                None if plain else encoded,
+                pack(signed, target.document.target),
+            )
+        )
+        self._found[statement.ref] = Stored(signed, verdict, self.now_ms)
+        if statement.number > self._last_number(statement.device):
+            self._numbers[statement.device] = statement.number
+        if self.awaited_since(statement.ref) is not None:
+            self.record.drop_awaited(statement.ref)
+            del self.awaited()[statement.ref]
+        return encoded
+
+    def put(self, document: str, value: RegisterValue) -> None:
+        """Writes a register, for those who are not admission: imports, the operator."""
+        self.stage(document, register_key(value), value, [])
+
+    def withdraw(self, document: str, key: str) -> None:
+        """Withdraws a register, if there is one."""
+        if self.register(document, key) is not None:
+            self.stage(document, key, None, [])
+
+    def alarm(self, kind: str, device: str, says: str) -> None:
+        """Something that the operator has to see."""
+        self.record.add_alarm(self.now_ms, kind, device, says)
+        self.alarms.append(Alarm(kind, device, says))
+
+    def stage(self, document: str, key: str, value: RegisterValue | None, undo: list[Callable[[], object]]) -> None:
+        put = self._put.setdefault(document, {})
+        if key in put:
+            before = put[key]
+            undo.append(lambda: put.__setitem__(key, before))
+        else:
+            undo.append(lambda: put.pop(key))
+        put[key] = value
+
+    def draft_rows(self, patient: str, prescription: str) -> list[StatementRow]:
+        live = self.find(f"patient/{patient}/drafts")
+        if live is None:
+            return []
+        return [
+            row
+            for row in self.record.statements_of(live.id, 0, live.position)
+            if row.place is Place.ACCEPTED and draft_head(row.encoded)[0] == prescription
+        ]
+
+    # ---- the end --------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Writes everything that was gathered; the transaction can be committed after it."""
+        for document, entries in self._put.items():
+            if entries:
+                self._write(document, entries)
+        self.record.flush()
+        self.record.advance_clients((client.row, client.clock) for client in self._clients.values())
+        for device, number in self._numbers.items():
+            row, last = self.live.authors[device]
+            if number > last:
+                self.record.raise_number(row, number)
+                self.live.authors[device] = (row, number)
+        for name, change in self.changes.items():
+            live = self.live.documents[name]
+            self.record.advance(live.id, change.first + len(change.updates) - 1)
+            if live.replica is not None and live.unfolded >= COMPACT_AFTER:
+                self.record.keep_snapshot(live.id, live.replica.snapshot(), live.position, COMPACT_AFTER // 2)
+                live.unfolded = 0
+
+    def _write(self, document: str, entries: dict[str, RegisterValue | None]) -> None:
+        live = self.open(document)
+        versions = {key: self.held(document, key).version + 1 for key in entries}
+        values = {key: NIL if value is None else encode(value) for key, value in entries.items()}
+        replica = self.replica(live)
+        update = write_registers(replica, values, versions, self.now_ms, self.identity.relay_signer)
+        for key, value in entries.items():
+            self.record.put_register(live.id, key, versions[key], self.now_ms, values[key])
+            self.live.registers[document, key] = Held(versions[key], value)
+        self.wrote(live, replica, update)
+
+    def wrote(self, live: LiveDocument, replica: Replica, update: bytes) -> None:
+        """An update of the relay's own replica takes its place; now and then the whole is kept instead of the parts."""
+        position = self.changed(live, update)
+        self.record.add_change(live.id, position, update)
+        replica.epoch, replica.position = live.epoch, live.position
+        live.unfolded += 1
+
+    def replica(self, live: LiveDocument) -> Replica:
+        """The relay's own replica of a document that it writes."""
+        if live.replica is None:
+            live.replica = load_replica(self.record, live.document, self.fresh_client(live))
+        return live.replica
+
+    def directory(self) -> None:
+        """Brings the directory document to what the identity service says that it holds."""
+        entries = self.identity.directory(self.record.connection, self.now_ms)
+        live = self.open(DocumentKind.DIRECTORY)
+        replica = self.replica(live)
+        held = replica.map()
+        changed = {key: value for key, value in entries.items() if held.get(key) != value}
+        gone = [key for key in held if key not in entries]
+        if changed or gone:
+            self.wrote(live, replica, replica.change(changed, gone))
+            self._snapshot = None
+
+
+def stored_verdict(record: Record, row: StatementRow) -> bytes:
+    """A row's verdict, word for word: as it was kept, or made again from a row that says all of it."""
+    if row.verdict is not None:
+        return row.verdict
+    document = record.document(row.document)
+    assert document is not None
+    epoch = record.epoch_at(document.id, row.position)
+    return encode_verdict(Verdict(row.ref, STATUS_OF[row.place], row.received_at, row.document, epoch, row.position))

@@ -1,0 +1,100 @@
+"""What the writer keeps in memory of documents and registers: a bounded cache over the record.
+
+Only the writer's thread touches it.  It runs ahead of the record within a transaction, so that it is dropped whole
+when a commit fails, or when another process has written.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from crdtmed.aggregates.registers import RegisterValue
+from crdtmed.documents import Document, parse
+from crdtmed.limits import LIVE_DOCUMENTS, LIVE_REGISTERS
+from crdtmed.replica import Replica
+from relay.storage.port import Record
+from relay.storage.rows import DocumentRow
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class LiveClient:
+    """A client id of a document: its row, whose it is (None: the relay's) and its next clock."""
+
+    row: int
+    author: int | None
+    clock: int
+
+
+@dataclass(slots=True)
+class LiveDocument:
+    """A document as the batch under way has it; ``replica`` only where the relay itself writes."""
+
+    id: int
+    document: Document
+    epoch: str
+    position: int
+    clients: dict[int, LiveClient]
+    unfolded: int
+    replica: Replica | None = None
+
+    @property
+    def name(self) -> str:
+        """The document's name."""
+        return self.document.name
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A register: its version (0: never written) and its value, None where there is none or it was withdrawn."""
+
+    version: int
+    value: RegisterValue | None
+
+
+@dataclass(slots=True)
+class Live:
+    """The cache."""
+
+    documents: OrderedDict[str, LiveDocument] = field(default_factory=OrderedDict)
+    registers: OrderedDict[tuple[str, str], Held] = field(default_factory=OrderedDict)
+    authors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    version: int | None = None
+
+    def drop(self) -> None:
+        """Forgets everything."""
+        self.documents.clear()
+        self.registers.clear()
+        self.authors.clear()
+
+    def trim(self) -> None:
+        """Back to its bounds, the longest unused first; only between batches."""
+        _trim(self.documents, LIVE_DOCUMENTS)
+        _trim(self.registers, LIVE_REGISTERS)
+        if len(self.authors) > LIVE_DOCUMENTS:
+            self.authors.clear()
+
+
+def _trim(held: OrderedDict[K, V], most: int) -> None:
+    while len(held) > most:
+        held.popitem(last=False)
+
+
+def live_document(row: DocumentRow, record: Record) -> LiveDocument:
+    """The document of ``row``, with the clients that write it."""
+    document = parse(row.name)
+    clients = record.clients(row.id) if document.written_by_devices else []
+    return LiveDocument(
+        row.id,
+        document,
+        row.epoch,
+        row.position,
+        {client.client: LiveClient(client.id, client.author, client.clock) for client in clients},
+        row.position - row.snapshot_position,
+    )
+
+
+MAX_FRESH_DRAWS: Final = 16
+"""Random client ids that are tried before giving up; two of 32 bits hardly ever meet."""

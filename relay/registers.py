@@ -1,0 +1,54 @@
+"""Documents that the relay itself writes: their replica out of the record, and registers into it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from crdtmed.documents import Document
+from crdtmed.keys import Signer
+from crdtmed.limits import COMPACT_AFTER_UPDATES
+from crdtmed.replica import Replica
+from crdtmed.signed import Register, seal
+from relay.storage.port import Record
+from relay.storage.rebuild import RecordBroken
+
+COMPACT_AFTER: Final = COMPACT_AFTER_UPDATES
+
+
+def load_replica(record: Record, document: Document, client: int) -> Replica:
+    """The replica of a document of the relay's as the record has it; ``client`` is what it writes as.
+
+    Raises `RecordBroken` where the parts do not reach the position at which the document stands.
+    """
+    row = record.document(document.name)
+    if row is None:
+        return Replica.open(document.name, client)
+    replica = (
+        Replica.open(document.name, client, row.epoch)
+        if row.snapshot is None
+        else Replica.load(document.name, client, row.snapshot, row.epoch, row.snapshot_position)
+    )
+    at = row.snapshot_position
+    for position, update in record.changes(row.id, at, row.position):
+        if position != at + 1:
+            raise RecordBroken(f"{document.name}: nothing is recorded at position {at + 1}")
+        replica.apply(update)
+        at = position
+    if at != row.position:
+        raise RecordBroken(f"{document.name}: it stands at {row.position}, its record ends at {at}")
+    replica.position = at
+    return replica
+
+
+def write_registers(
+    replica: Replica, values: Mapping[str, bytes], versions: Mapping[str, int], now_ms: int, signer: Signer
+) -> bytes:
+    """Signs a register for each key and writes them in one transaction; gives its update."""
+    name = replica.document.name
+    return replica.set(
+        {
+            key: seal(Register(name, key, versions[key], now_ms, msgspec.Raw(value)), signer)
+            for key, value in values.items()
+        }
+    )
