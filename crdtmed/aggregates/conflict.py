@@ -161,8 +161,9 @@ class Resolve(Model, frozen=True):
     comment: LongText | None = None
 
 
-TAKES_LOT: Final = frozenset({Action.SWITCH_LOT, Action.CONFIRM_AS_GIVEN})
-TAKES_QUANTITY: Final = frozenset({Action.SWITCH_LOT, Action.DISPENSE_PART, Action.CONFIRM_AS_GIVEN})
+_AS_IT_WAS: Final = {Action.CONFIRM_AS_GIVEN, Action.CONFIRM_AS_SEPARATE, Action.LOST}
+TAKES_LOT: Final = frozenset({Action.SWITCH_LOT, *_AS_IT_WAS})
+TAKES_QUANTITY: Final = frozenset({Action.SWITCH_LOT, Action.DISPENSE_PART, *_AS_IT_WAS})
 
 
 class ConflictRegister(Model, frozen=True):

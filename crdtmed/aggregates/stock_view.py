@@ -83,7 +83,8 @@ def site_stock(
     """Every lot of a site, also those that only pending statements know, by item, expiry (first to expire first),
     lot."""
     by_lot = {(register.item, register.lot): register for register in registers}
-    come, gone, left = _by_lot(receipts), _by_lot(dispenses), _by_lot(handed_over)
+    conflicts = {ref: it for ref, it in handed_over.items() if ref not in dispenses}
+    come, gone, left = _by_lot(receipts), _by_lot(dispenses), _by_lot(conflicts)
     views = [
         tentative(by_lot.get(lot), come.get(lot, {}), gone.get(lot, {}), left.get(lot, {}))
         for lot in by_lot.keys() | come.keys() | gone.keys() | left.keys()
