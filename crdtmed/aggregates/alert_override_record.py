@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from crdtmed.aggregates.common import Code, Digest, LongText, Model, Problem, ShortText, text_problems
+from crdtmed.aggregates.elements import Code, Digest, LongText, Model, Problem, ShortText, text_problems
 from crdtmed.ids import Ref, ScopeId
 from crdtmed.limits import MAX_CARDS, MAX_OVERRIDES
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from crdtmed.aggregates.common import Instant, LongText, Lot, Model, Problem, ShortText, Units, text_problems
+from crdtmed.aggregates.elements import Instant, LongText, Lot, Model, Problem, ShortText, Units, text_problems
 from crdtmed.contract import KINDS, Kind, Nature
 from crdtmed.ids import DeviceId, Ref, ScopeId
 from crdtmed.limits import MAX_STATEMENT_BYTES

@@ -9,9 +9,9 @@ import msgspec
 
 from crdtmed import statement
 from crdtmed.aggregates.alert_override_record import Override, override_problems
-from crdtmed.aggregates.common import Problem
 from crdtmed.aggregates.conflict import BreakGlass, Resolve, break_glass_problems, resolve_problems
 from crdtmed.aggregates.dispensing_event import Dispense
+from crdtmed.aggregates.elements import Problem
 from crdtmed.aggregates.medication_administration import (
     Administer,
     Correct,

@@ -1,6 +1,6 @@
 """An order's dosage as text, by ISMP's rules (`crdtmed.dose_text`), from the typed groups."""
 
-from crdtmed.aggregates.common import Quantity
+from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.prescription import SignedGroups
 from crdtmed.aggregates.prescription_draft import Dose, Duration, Route, Timing
 from crdtmed.dose_text import Amount, sig_text

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from crdtmed.aggregates.common import Instant, ItemCode, Lot, Model, ShortText, UcumUnit, Units, UnitsOrNone
+from crdtmed.aggregates.elements import Instant, ItemCode, Lot, Model, ShortText, UcumUnit, Units, UnitsOrNone
 from crdtmed.ids import Ref, ScopeId
 from crdtmed.limits import MAX_NUMBER
 

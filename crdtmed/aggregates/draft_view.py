@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmed import documents
-from crdtmed.aggregates.common import Problem
 from crdtmed.aggregates.content import ContentError, decode_content
+from crdtmed.aggregates.elements import Problem
 from crdtmed.aggregates.patient import PatientLabel, PatientRegister, label_of
 from crdtmed.aggregates.prescription_draft import DraftStatus, DraftWrite, Group, GroupValue, incomplete
 from crdtmed.codec import encode

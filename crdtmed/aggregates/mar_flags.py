@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from crdtmed.aggregates.common import TIME_UNIT_MS, Quantity, decimal, time_ms
+from crdtmed.aggregates.elements import TIME_UNIT_MS, Quantity, decimal, time_ms
 from crdtmed.aggregates.medication_administration import Administer, OfPrescription
 from crdtmed.aggregates.prescription import PrescriptionRegister, PrescriptionStatus
 from crdtmed.aggregates.prescription_draft import MaxPerPeriod, Timing

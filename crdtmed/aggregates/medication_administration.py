@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from crdtmed.aggregates.common import (
+from crdtmed.aggregates.elements import (
     Instant,
     ItemCode,
     LongText,

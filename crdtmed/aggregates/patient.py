@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from crdtmed.aggregates.common import (
+from crdtmed.aggregates.elements import (
     Code,
     DateText,
     Model,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType, convert, structs
 
-from crdtmed.aggregates.common import (
+from crdtmed.aggregates.elements import (
     Code,
     Digest,
     Instant,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from crdtmed.aggregates.common import (
+from crdtmed.aggregates.elements import (
     TIME_UNIT_MS,
     Code,
     DecimalText,

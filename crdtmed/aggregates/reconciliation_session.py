@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, structs
 
-from crdtmed.aggregates.common import (
+from crdtmed.aggregates.elements import (
     Code,
     Instant,
     LongText,

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from crdtmed.aggregates.alert_override_record import AlertsRegister
-from crdtmed.aggregates.common import Problem
 from crdtmed.aggregates.conflict import ConflictRegister, QuarantineRegister
 from crdtmed.aggregates.content import ContentError, structural
 from crdtmed.aggregates.dispensing_event import QueueEntry
+from crdtmed.aggregates.elements import Problem
 from crdtmed.aggregates.medication import MedicationRegister, medication_problems
 from crdtmed.aggregates.patient import PatientRegister, patient_problems
 from crdtmed.aggregates.prescription import PrescriptionRegister, prescription_problems

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Final
 
-from crdtmed.aggregates.common import TIME_UNIT_MS, decimal
+from crdtmed.aggregates.elements import TIME_UNIT_MS, decimal
 from crdtmed.aggregates.prescription_draft import SHORTEST_STEP_MS, Timing
 from crdtmed.clock import MAX_MS
 from crdtmed.limits import MAX_SLOTS

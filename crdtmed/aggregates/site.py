@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from crdtmed.aggregates.common import Model, Problem, ShortText, text_problems
+from crdtmed.aggregates.elements import Model, Problem, ShortText, text_problems
 from crdtmed.ids import ScopeId
 
 

@@ -38,7 +38,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from crdtmed.aggregates.common import Quantity, Range
+from crdtmed.aggregates.elements import Quantity, Range
 from crdtmed.aggregates.prescription_draft import (
     Dose,
     Duration,

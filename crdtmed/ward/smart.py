@@ -46,7 +46,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from crdtmed.aggregates.common import Quantity, date_problems
+from crdtmed.aggregates.elements import Quantity, date_problems
 from crdtmed.aggregates.patient import Allergy, Identifier, PatientRegister
 from crdtmed.aggregates.prescription_draft import (
     Dose,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crdtmed.aggregates.common import Quantity
+from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import PrescriptionStatus, SignedGroups
 from crdtmed.aggregates.prescription_draft import Dose, Timing

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Final
 
 from crdtmed.aggregates.alert_override_record import Card, Severity
-from crdtmed.aggregates.common import Quantity, decimal
+from crdtmed.aggregates.elements import Quantity, decimal
 from crdtmed.aggregates.medication import MedicationRegister
 from crdtmed.aggregates.prescription import PrescriptionStatus
 from crdtmed.aggregates.prescription_draft import Dose, Timing

@@ -22,7 +22,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from crdtmed.aggregates.alert_override_record import Severity
-from crdtmed.aggregates.common import Code, LongText, Quantity, ShortText, quantity_problems
+from crdtmed.aggregates.elements import Code, LongText, Quantity, ShortText, quantity_problems
 from crdtmed.limits import MAX_IMPORT_BYTES, MAX_INGREDIENTS, MAX_SNAPSHOT_RULES
 from relay.knowledge.units import mass_unit
 

@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from crdtmed import statement
 from crdtmed.aggregates.alert_override_record import Override, OverrideReason
-from crdtmed.aggregates.common import TIME_UNIT_MS, Quantity, Range, decimal
 from crdtmed.aggregates.conflict import TAKES_LOT, TAKES_QUANTITY, Action, BreakGlass, Resolve
 from crdtmed.aggregates.content import CONTENT, Content
 from crdtmed.aggregates.dispensing_event import Dispense
+from crdtmed.aggregates.elements import TIME_UNIT_MS, Quantity, Range, decimal
 from crdtmed.aggregates.medication_administration import Administer, Correct, OfDraft, OfPrescription, OfVerbal
 from crdtmed.aggregates.prescription import Amend, Hold, Resume, Sign, Stop
 from crdtmed.aggregates.prescription_draft import (

@@ -6,7 +6,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crdtmed.aggregates.alert_override_record import Override, OverrideReason
-from crdtmed.aggregates.common import Quantity, Range, decimal, time_ms
 from crdtmed.aggregates.conflict import Action, BreakGlass, Resolve
 from crdtmed.aggregates.content import (
     CONTENT,
@@ -20,6 +19,7 @@ from crdtmed.aggregates.content import (
     references,
 )
 from crdtmed.aggregates.dispensing_event import Dispense
+from crdtmed.aggregates.elements import Quantity, Range, decimal, time_ms
 from crdtmed.aggregates.medication_administration import Administer, Correct, OfPrescription, OfVerbal
 from crdtmed.aggregates.prescription import Amend, Hold, Stop
 from crdtmed.aggregates.prescription_draft import (
@@ -141,7 +141,7 @@ WRONG: list[tuple[Content, str, str]] = [
     (write(Group.DOSE, Dose(Quantity("1\n", "mg"))), "dose.quantity.value", "not a decimal"),
     (write(Group.DOSE, Dose(Quantity("1" * 19, "mg"))), "dose.quantity.value", "length <= 18"),
     (write(Group.DOSE, Dose(Quantity("5", "m g"))), "dose.quantity.unit", "regex"),
-    (write(Group.DOSE, Dose(Quantity(5.0, "mg"))), "dose.quantity.value", "`float`"),  # type: ignore[arg-type]  # meant
+    (write(Group.DOSE, Dose(Quantity(5.0, "mg"))), "dose.quantity.value", "`float`"),  # type: ignore[arg-type]  # wrong on purpose
     (write(Group.DOSE, Dose()), "dose", "exactly one"),
     (write(Group.DOSE, Dose(MG, Range(MG, Quantity("6", "mg")))), "dose", "exactly one"),
     (write(Group.DOSE, Dose(range=Range(MG, MG))), "dose.range.high.value", "not above low"),
@@ -161,7 +161,7 @@ WRONG: list[tuple[Content, str, str]] = [
     (write(Group.TIMING, Timing(2, "0", "d")), "timing.period", "is 0"),
     (write(Group.TIMING, Timing(61, "1", "h")), "timing.frequency", "once a minute"),
     (write(Group.TIMING, Timing(0, "1", "d")), "timing.frequency", ">= 1"),
-    (write(Group.TIMING, Timing(1, "1", "day")), "timing.period_unit", "day"),  # type: ignore[arg-type]  # meant
+    (write(Group.TIMING, Timing(1, "1", "day")), "timing.period_unit", "day"),  # type: ignore[arg-type]  # wrong on purpose
     (write(Group.TIMING, Timing(2, "1", "d", times=("08:00",))), "timing.times", "make them agree"),
     (write(Group.TIMING, Timing(2, "1", "d", times=("20:00", "08:00"))), "timing.times", "in order"),
     (write(Group.TIMING, Timing(2, "1", "d", times=("08:00", "08:00"))), "timing.times", "each time once"),
@@ -245,7 +245,7 @@ WRONG: list[tuple[Content, str, str]] = [
     ),
     (Open("s-1", (), (HomeMedication("a b", "A"),)), "home_medications.0.key", "regex"),
     (Record("s-1", "a", Decision.STOP, " "), "note", "blank"),
-    (Record("s-1", "a", "maybe"), "decision", "maybe"),  # type: ignore[arg-type]  # meant
+    (Record("s-1", "a", "maybe"), "decision", "maybe"),  # type: ignore[arg-type]  # wrong on purpose
     (Resolve(bytes(65), Action.SWITCH_LOT), "lot", "name the lot"),
     (Resolve(bytes(65), Action.DISPENSE_PART), "quantity", "how much"),
     (Resolve(bytes(65), Action.CANCEL, "L1"), "lot", "no meaning"),

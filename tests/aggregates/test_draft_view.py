@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmed import clock
-from crdtmed.aggregates.common import Quantity
 from crdtmed.aggregates.draft_view import (
     DEPENDS,
     DraftView,
@@ -18,6 +17,7 @@ from crdtmed.aggregates.draft_view import (
     drafts_view,
     unseen_groups,
 )
+from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.patient import Identifier, PatientRegister
 from crdtmed.aggregates.prescription_draft import (
     REQUIRED,

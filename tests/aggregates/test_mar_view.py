@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from crdtmed.aggregates.common import Quantity
 from crdtmed.aggregates.conflict import Action, ConflictRegister, Resolve
 from crdtmed.aggregates.content import Content, decode_content
+from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.mar_flags import MarFlag
 from crdtmed.aggregates.mar_view import MarEntry, MarView, mar_view
 from crdtmed.aggregates.medication_administration import Administer, Correct, OfDraft, OfPrescription, OfVerbal

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from crdtmed.aggregates.common import Quantity, Range
 from crdtmed.aggregates.directions import directions, dosage_text
+from crdtmed.aggregates.elements import Quantity, Range
 from crdtmed.aggregates.medication import MedicationRegister, Pack, by_gtin, search
 from crdtmed.aggregates.prescription import PrescriptionStatus, clinical, signed_groups, with_status
 from crdtmed.aggregates.prescription_draft import (

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmed.aggregates.alert_override_record import AlertsRegister, Card, Severity, open_cards
-from crdtmed.aggregates.common import Quantity
 from crdtmed.aggregates.conflict import Action, ConflictRegister, QuarantineRegister
 from crdtmed.aggregates.content import ContentError
 from crdtmed.aggregates.dispensing_event import QueueEntry
+from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.medication import MedicationRegister, Pack
 from crdtmed.aggregates.patient import Allergy, Identifier, PatientRegister
 from crdtmed.aggregates.prescription import PrescriptionStatus
