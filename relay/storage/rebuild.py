@@ -47,17 +47,14 @@ class _Head(msgspec.Struct, frozen=True):
     group: Group
 
 
-_CONTENT: Final = msgspec.msgpack.Decoder(
-    tuple[int, int, str, str, str, int, str, int, msgspec.Raw, msgspec.Raw, _Head]
-)
+_BODY: Final = msgspec.msgpack.Decoder(tuple[int, int, str, str, str, int, str, int, msgspec.Raw, bytes | None, _Head])
 
 
 def draft_head(encoded: bytes) -> tuple[str, str]:
     """Prescription and key of an admitted draft write."""
-    body = _CONTENT.decode(encoded[SIGNATURE_BYTES:])
+    body = _BODY.decode(encoded[SIGNATURE_BYTES:])
     content = body[10]
-    write = DraftWrite(content.prescription, content.group)
-    return content.prescription, write_key(write, body[4], body[2])
+    return content.prescription, write_key(DraftWrite(content.prescription, content.group), body[4], body[2])
 
 
 def slots(statements: Iterable[StatementRow], tombstones: Iterable[tuple[int, int, int, int]]) -> list[Slot]:
