@@ -115,10 +115,7 @@ def finish(
     if known is not None and not _never_used(known, request):
         return NotEnrolled("proof_wrong", "this signing key is enrolled already: make new keys")
     rows.drop_code(db, row.name)
-    if known is None:
-        device = _add_device(db, ring, request, row.sites, now_ms, random)
-    else:
-        device = known.device
+    device = _add_device(db, ring, request, row.sites, now_ms, random) if known is None else known.device
     certified = rows.entry(db, DEVICE + device)
     assert certified is not None
     lease = leases.issue(db, ring, terms, device, now_ms, random, seal_to)
