@@ -121,7 +121,7 @@ VALUES: Final[Mapping[Group, tuple[GroupValue, ...]]] = {
 """Two values for each group that a generated draft writes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """Statements in the order in which they were made, and what their authors held when they made them.
 
@@ -135,6 +135,16 @@ class History:
     def refs(self) -> tuple[str, ...]:
         """The references, in the order in which the statements were made."""
         return tuple(signed.statement.ref for signed in self.statements)
+
+    def __repr__(self) -> str:
+        """Line by line: place, author, stamp, content, and the places of what its author held."""
+        place = {ref: at for at, ref in enumerate(self.refs)}
+        lines = [
+            f"{at}: {said.device} at {said.stamp} says {msgspec.msgpack.decode(said.content)}"
+            f" holding {sorted(place[ref] for ref in self.knew[said.ref])}"
+            for at, said in enumerate(signed.statement for signed in self.statements)
+        ]
+        return "\n".join(["<History", *lines, ">"])
 
 
 @dataclass

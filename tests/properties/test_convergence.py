@@ -5,35 +5,27 @@ and each statement is kept with what its author held.  That truth, not the code 
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from random import Random
 
 import pytest
-from hypothesis import given, target
+from hypothesis import Phase, find, given, settings, target
 from hypothesis import strategies as st
 
-from crdtmed import documents, statement
+from crdtmed import documents
 from crdtmed.aggregates.content import decode_content
 from crdtmed.aggregates.draft_view import DEPENDS, DraftView, confirming, draft_digest, draft_view, drafts_view
 from crdtmed.aggregates.mar_view import mar_view
 from crdtmed.aggregates.medication_administration import Correct
-from crdtmed.aggregates.prescription_draft import REQUIRED, DraftWrite, Group, GroupValue, write_key
+from crdtmed.aggregates.prescription_draft import REQUIRED, DraftWrite, Group, GroupValue
 from crdtmed.contract import Kind
 from crdtmed.policies import append_only
 from crdtmed.policies.append_only import Log
 from crdtmed.replica import Replica
-from crdtmed.statement import SignedStatement, Statement
-from crdtmed.updates import (
-    ItemId,
-    Root,
-    read_device_update,
-    tombstoned,
-    write_array_update,
-    write_map_update,
-    write_state_vector,
-)
+from crdtmed.statement import Statement
+from tests.properties.sharing import read_all, readers, said_by, share
 from tests.strategies import (
     DRAFT,
     PATIENT,
@@ -92,124 +84,6 @@ CASES = [
     pytest.param(Case(LOG, log_histories(), log_picture), id="log"),
 ]
 every_case = pytest.mark.parametrize("case", CASES)
-
-
-# ---- Documents that devices write and a relay passes on ----
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What a relay has sent of a document, in its order; ``free`` where clients' updates may change places."""
-
-    name: str
-    updates: tuple[tuple[int, bytes], ...]
-    free: bool
-
-
-def transactions(history: History, random: Random) -> list[list[SignedStatement]]:
-    """Each author's statements in their order, cut into transactions, which come in any order of authors."""
-    queues: dict[str, list[list[SignedStatement]]] = {}
-    for signed in history.statements:
-        queue = queues.setdefault(signed.statement.device, [])
-        if queue and random.random() < 0.4:
-            queue[-1].append(signed)
-        else:
-            queue.append([signed])
-    order = [author for author, queue in queues.items() for _ in queue]
-    random.shuffle(order)
-    return [queues[author].pop(0) for author in order]
-
-
-def share(name: str, history: History, kept: Collection[str], free: bool, random: Random) -> Shared:
-    """What a relay sends when the authors push a history: updates as they came, with tombstones for what is not kept.
-
-    A device's base is as far as it has heard; ``free`` devices have heard nothing before they push.
-    """
-    relay = Replica.open(name, 1)
-    clients = {author: at + 2 for at, author in enumerate(sorted({one.statement.device for one in history.statements}))}
-    bases = {author: (Replica.open(name, client), [0]) for author, client in clients.items()}
-    clocks = dict.fromkeys(clients, 0)
-    sent: list[tuple[int, bytes]] = []
-    for transaction in transactions(history, random):
-        author = transaction[0].statement.device
-        base, heard = bases[author]
-        if not free and random.random() < 0.5:
-            for _, update in sent[heard[0] :]:
-                base.apply(update)
-            heard[0] = len(sent)
-        pushed = push(base, clients[author], clocks[author], transaction)
-        keeps = [one.statement.ref in kept for one in transaction]
-        read = read_device_update(pushed, relay.document.root, relay.state_vector)
-        update = pushed if all(keeps) else tombstoned(read, keeps)
-        relay.apply(update)
-        sent.append((clients[author], update))
-        clocks[author] += len(transaction)
-    return Shared(name, tuple(sent), free)
-
-
-def push(base: Replica, client: int, clock: int, transaction: Sequence[SignedStatement]) -> bytes:
-    """The update that a device with this base sends for a transaction."""
-    if base.document.root is Root.MAP:
-        return write_map_update(client, clock, [(key_of(one.statement), one.encoded) for one in transaction])
-    origin = ItemId(client, clock - 1) if clock else base.last_item
-    return write_array_update(client, clock, origin, [one.encoded for one in transaction])
-
-
-def key_of(said: Statement) -> str:
-    """The key under which a draft write stands."""
-    write = decode_content(said.kind, bytes(said.content))
-    assert isinstance(write, DraftWrite)
-    return write_key(write, said.device, said.id)
-
-
-def readers(shared: Shared, random: Random) -> list[Replica]:
-    """Replicas that came by it in different ways: in order, twice, as snapshots, as differences, out of order."""
-    updates = [update for _, update in shared.updates]
-    cut = random.randint(0, len(updates))
-    in_order = read_all(Replica.open(shared.name, 50), [one for update in updates for one in (update, update)])
-    early = read_all(Replica.open(shared.name, 51), updates[:cut])
-    late = read_all(Replica.load(shared.name, 52, early.snapshot(), "e", cut), updates[cut:])
-    caught_up = Replica.load(shared.name, 53, early.snapshot(), "e", cut)
-    caught_up.apply(in_order.diff(write_state_vector(caught_up.state_vector)))
-    from_snapshot = Replica.load(shared.name, 54, late.snapshot(), "e", len(updates))
-    overlapping = read_all(Replica.open(shared.name, 55), [early.snapshot(), in_order.snapshot(), early.snapshot()])
-    found = [in_order, late, caught_up, from_snapshot, overlapping]
-    return [*found, *gossip(shared, random)] if shared.free else found
-
-
-def read_all(replica: Replica, updates: Iterable[bytes]) -> Replica:
-    """The replica with the updates applied."""
-    for update in updates:
-        replica.apply(update)
-    return replica
-
-
-def gossip(shared: Shared, random: Random) -> list[Replica]:
-    """Replicas that each got some clients' updates and then merged with each other, until all have it."""
-    found = [Replica.open(shared.name, 60 + at) for at in range(3)]
-    by_client: dict[int, list[bytes]] = {}
-    for client, update in shared.updates:
-        by_client.setdefault(client, []).append(update)
-    for client in sorted(by_client, key=lambda _: random.random()):
-        for at, replica in enumerate(found):
-            if at == client % 3 or random.random() < 0.3:
-                read_all(replica, by_client[client][: None if at == client % 3 else random.randint(0, 3)])
-    pairs = [(one, other) for one in found for other in found if one is not other]
-    random.shuffle(pairs)
-    for one, other in pairs + pairs:
-        one.apply(other.diff(write_state_vector(one.state_vector)))
-    return found
-
-
-def said_by(replica: Replica) -> list[Statement]:
-    """The statements in a document, each with its author's signature checked."""
-    found = []
-    keys = {device(number).id: device(number).signer.public for number in range(1, 5)}
-    for value in replica.values():
-        signed = statement.decode(value)
-        assert statement.verify(signed, keys[signed.statement.device])
-        found.append(signed.statement)
-    return found
 
 
 # ---- Convergence ----
@@ -288,10 +162,7 @@ def writes_of(history: History) -> Mapping[str, tuple[Statement, DraftWrite]]:
     return found
 
 
-drafts = draft_histories().filter(lambda history: bool(history.statements))
-
-
-@given(drafts)
+@given(draft_histories())
 def test_a_write_never_loses_to_one_that_it_had_seen(history: History) -> None:
     writes = writes_of(history)
     for group, of in draft_view(said_in(history)).groups.items():
@@ -299,20 +170,20 @@ def test_a_write_never_loses_to_one_that_it_had_seen(history: History) -> None:
             assert write.group is not group or of.winner.ref not in history.knew[ref], "a later word was not heard"
 
 
-@given(drafts)
+@given(draft_histories())
 def test_a_concurrent_write_is_never_invisible(history: History) -> None:
     writes = writes_of(history)
     for group, of in draft_view(said_in(history)).groups.items():
         ours = {ref: write for ref, (_, write) in writes.items() if write.group is group}
         unseen = {ref for ref in ours if not any(ref in history.knew[other] for other in ours)}
-        shown = {of.winner.ref, *(entry.ref for entry in of.concurrent)}
-        assert shown <= unseen
-        assert all(ours[ref].value == of.value for ref in unseen - shown)
+        told = {of.winner.ref, *(entry.ref for entry in of.concurrent)}
+        assert told <= unseen
+        assert all(ours[ref].value == of.value for ref in unseen - told)
         assert all(entry.value != of.value for entry in of.concurrent)
         assert {entry.ref for entry in of.history} == set(ours)
 
 
-@given(drafts)
+@given(draft_histories())
 def test_a_group_is_what_one_person_wrote(history: History) -> None:
     writes = writes_of(history)
     for group, of in draft_view(said_in(history)).groups.items():
@@ -322,7 +193,7 @@ def test_a_group_is_what_one_person_wrote(history: History) -> None:
             assert (said.device, said.user, said.stamp) == (entry.device, entry.user, entry.stamp)
 
 
-@given(drafts)
+@given(draft_histories())
 def test_what_was_written_without_sight_of_the_medication_is_under_review(history: History) -> None:
     writes = writes_of(history)
     view = draft_view(said_in(history))
@@ -350,7 +221,7 @@ def all_seen(view: DraftView, author: Author, at: int, writes: Iterable[tuple[Gr
         seen.append(said.statement.ref)
 
 
-@given(drafts, st.sampled_from([0, -86_400_000, 86_400_000]))
+@given(draft_histories(), st.sampled_from([0, -86_400_000, 86_400_000]))
 def test_every_draft_becomes_signable_when_one_clinician_confirms(history: History, skew_ms: int) -> None:
     clinician = Author(device(4), skew_ms, {one.statement.ref: one for one in history.statements})
 
@@ -367,7 +238,7 @@ def test_every_draft_becomes_signable_when_one_clinician_confirms(history: Histo
     assert settled.values == now.values, "confirming changes nothing that was shown"
 
 
-@given(drafts)
+@given(draft_histories())
 def test_a_late_write_from_offline_is_seen_after_the_confirmation(history: History) -> None:
     clinician = Author(device(4), 0, {one.statement.ref: one for one in history.statements})
     before = draft_view(said_in(history))
@@ -377,8 +248,8 @@ def test_a_late_write_from_offline_is_seen_after_the_confirmation(history: Histo
     late.number = 10_000
     all_seen(before, late, 90, [(Group.DOSE, other)])
     every = [one.statement for one in (*clinician.held.values(), *late.held.values())]
-    shown = draft_view(every).groups[Group.DOSE]
-    assert {entry.value for entry in (shown.winner, *shown.concurrent)} == {dose, other}
+    of = draft_view(every).groups[Group.DOSE]
+    assert {entry.value for entry in (of.winner, *of.concurrent)} == {dose, other}
     assert not draft_view(every).signable
 
 
@@ -417,5 +288,41 @@ def test_a_correction_never_hides_another(history: History, seed: int) -> None:
     assert ends(log) == kept - corrected
     for ref in corrected & kept:
         assert set(log.corrections[ref]) == {one.ref for one in every if corrects(one) == ref}
-    shown = mar_view(every, {}, UTC)
-    assert {version.ref for entry in shown.entries for version in entry.versions} >= kept - corrected
+    record = mar_view(every, {}, UTC)
+    assert {version.ref for entry in record.entries for version in entry.versions} >= kept - corrected
+
+
+# ---- That the histories are such that all this means something ----
+
+
+# Any one will do: the smallest is not looked for.
+FIRST = settings(phases=[Phase.generate], max_examples=3_000)
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        lambda view: any(of.concurrent for of in view.groups.values()),
+        lambda view: any(of.review for of in view.groups.values()),
+        lambda view: any(len(of.concurrent) > 1 for of in view.groups.values()),
+        lambda view: any(len(of.heads) > 1 and not of.concurrent for of in view.groups.values()),
+        lambda view: any(of.history[-1] != of.winner for of in view.groups.values()),
+        lambda view: any(of.value is None for of in view.groups.values()),
+    ],
+    ids=["concurrent", "review", "two rivals", "agreeing", "an earlier stamp wins", "cleared"],
+)
+def test_draft_histories_hold_what_they_are_for(holds: Callable[[DraftView], bool]) -> None:
+    assert find(draft_histories(), lambda history: holds(draft_view(said_in(history))), settings=FIRST)
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        lambda log: bool(log.competing),
+        lambda log: any(len(log.chain(start)) > 2 for start in log.starts),
+        lambda log: len(log.roots) > 2,
+    ],
+    ids=["competing", "a correction of a correction", "several entries"],
+)
+def test_log_histories_hold_what_they_are_for(holds: Callable[[Log], bool]) -> None:
+    assert find(log_histories(), lambda history: holds(append_only.fold(said_in(history), corrects)), settings=FIRST)
