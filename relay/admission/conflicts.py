@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import structs
 
 from crdtmed.aggregates.conflict import ConflictRegister, QuarantineRegister, Resolve
-from crdtmed.aggregates.content import ContentError, embedded
+from crdtmed.aggregates.content import Content, ContentError, embedded
 from crdtmed.aggregates.dispensing_event import Dispense, QueueEntry
 from crdtmed.aggregates.prescription import PrescriptionRegister, PrescriptionStatus
 from crdtmed.contract import Kind
@@ -141,7 +141,7 @@ def prescription(port: FactsPort, patient: str, name: str) -> PrescriptionRegist
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """A change of the dispenses of a prescription that are in open conflict at ``site``."""
+    """A change of the dispenses of a prescription that are in open conflict, said at ``site``."""
 
     site: str
     at: int
@@ -152,16 +152,14 @@ class Requeue:
 def queued(port: FactsPort, register: PrescriptionRegister, change: Requeue) -> tuple[Effect, ...]:
     """The queue entry of a prescription as it has to be once its register is ``register``.
 
-    It stands in the queue while something is left to dispense, or a dispense of it waits for a decision.  A site that
-    does not dispense it has its conflict registers, and no entry.
+    It stands in the queue of its site while something is left to dispense, or a dispense of it there waits for a
+    decision.  Another site has its conflict registers, and no entry.
     """
-    if change.site != register.site:
-        return ()
     home, key = f"site/{register.site}", f"queue/{register.id}"
     found = port.register(home, key)
     entry = found if isinstance(found, QueueEntry) and found.patient == register.patient else None
     requeued = [ref for ref in (entry.requeued if entry else ()) if ref not in change.drop]
-    if change.add is not None and change.add not in requeued:
+    if change.add is not None and change.site == register.site and change.add not in requeued:
         requeued.append(change.add)
     left = register.status in IN_FORCE and register.dispensed < register.authorised
     if not left and not requeued:
@@ -185,13 +183,19 @@ def with_reentry(port: FactsPort, submission: Submission, decision: Decision) ->
 
     A conflict closes it too: what was quarantined is in front of people now.  Refused or told to come again, it is not.
     """
-    again, home = claim.reenters(submission.content), claim.home(submission.statement.document)
-    if again is None or home is None or decision.status not in (Status.ACCEPTED, Status.CONFLICT):
+    if decision.status not in (Status.ACCEPTED, Status.CONFLICT):
         return decision
-    found = port.register(home, f"quarantine/{again}")
-    if not isinstance(found, QuarantineRegister) or not found.open:
-        return decision
-    return also(decision, Put(home, structs.replace(found, open=False, reentered_by=submission.statement.ref)))
+    statement = submission.statement
+    return also(decision, *reentered(port, statement.document, submission.content, statement.ref))
+
+
+def reentered(port: FactsPort, target: str, content: Content | ContentError, by: str) -> tuple[Effect, ...]:
+    """The effects that close the quarantine of what a content to ``target`` enters again, by the statement ``by``."""
+    again, home = claim.reenters(content), claim.home(target)
+    found = port.register(home, f"quarantine/{again}") if again is not None and home is not None else None
+    if home is None or not isinstance(found, QuarantineRegister) or not found.open:
+        return ()
+    return (Put(home, structs.replace(found, open=False, reentered_by=by)),)
 
 
 def quarantined(submission: Submission) -> tuple[Effect, ...]:

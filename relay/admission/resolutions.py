@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import structs
 
+from crdtmed import documents
 from crdtmed.aggregates.conflict import Action, ConflictRegister, Resolve
 from crdtmed.aggregates.content import Content, embedded
 from crdtmed.aggregates.dispensing_event import Dispense
@@ -17,6 +18,7 @@ from crdtmed.aggregates.medication_administration import Correct
 from crdtmed.aggregates.prescription import Hold, PrescriptionRegister, Stop
 from crdtmed.aggregates.prescription import PrescriptionStatus as Standing
 from crdtmed.aggregates.stock_item import MovementType, Receipt
+from crdtmed.contract import KINDS
 from crdtmed.reasons import (
     ActionNotOffered,
     AlreadyResolved,
@@ -24,11 +26,12 @@ from crdtmed.reasons import (
     ContentInvalid,
     Reason,
     ReferenceUnknown,
+    WrongDocument,
 )
 from crdtmed.statement import SignedStatement
 from relay.admission import claim
 from relay.admission.administrations import corrects_nothing
-from relay.admission.conflicts import Requeue, closed, conflict, prescription, queued, turned_down
+from relay.admission.conflicts import Requeue, closed, conflict, prescription, queued, reentered, turned_down
 from relay.admission.dispensing import Wanted, counted, medicine, out_of_stock, short_of, too_many
 from relay.admission.effects import Decision, Effect, accept
 from relay.admission.facts import FactsPort, Submission
@@ -40,9 +43,9 @@ from relay.admission.stock import Received, booked, uncountable
 class Resolving:
     """A resolution and what it is about.
 
-    ``register`` is the conflict, ``inner`` the statement in it.  ``said`` is the content at the bottom of the chain of
-    resolutions, with their lots and quantities applied to it, the outermost last.  ``settles`` are the conflicts of
-    the chain that are open and are closed together.
+    ``register`` is the conflict.  ``bottom`` is the statement at the bottom of the chain of resolutions, ``said`` its
+    content with their lots and quantities applied to it, the outermost last.  ``settles`` are the conflicts of the
+    chain that are open and are closed together.
     """
 
     by: str
@@ -52,7 +55,7 @@ class Resolving:
     received_at: int
     resolve: Resolve
     register: ConflictRegister
-    inner: SignedStatement
+    bottom: SignedStatement
     said: Content | None
     settles: tuple[ConflictRegister, ...]
 
@@ -71,18 +74,30 @@ def resolve(port: FactsPort, submission: Submission) -> Decision:
         return turned_down(port, submission, ConflictUnknown(inner.statement.ref))
     if not register.open:
         return turned_down(port, submission, AlreadyResolved(register.resolved_by or register.ref))
-    it = _resolving(port, submission, content, register, inner)
+    it = _resolving(port, submission, content, register)
     if content.action not in register.actions or _lacks(port, it):
         return turned_down(port, submission, ActionNotOffered(content.action, register.actions))
-    outcome = CARRY[content.action](port, it)
+    outcome = _carried(port, it)
     if not isinstance(outcome, tuple):
         return turned_down(port, submission, outcome)
     return accept(*outcome, *(effect for each in it.settles for effect in closed(each, it.by)))
 
 
-def _resolving(
-    port: FactsPort, submission: Submission, content: Resolve, register: ConflictRegister, inner: SignedStatement
-) -> Resolving:
+def _carried(port: FactsPort, it: Resolving) -> Outcome:
+    """What the action does; what was said in a wrong document cannot count from there, and can only be closed."""
+    carry, bottom = CARRY[it.resolve.action], it.bottom.statement
+    if carry is close:
+        return close(port, it)
+    if not documents.carries(bottom.kind, bottom.document):
+        return WrongDocument(bottom.document, KINDS[bottom.kind].carrier.value)
+    outcome = carry(port, it)
+    if not isinstance(outcome, tuple) or it.said is None:
+        return outcome
+    return (*outcome, *reentered(port, bottom.document, it.said, it.by))
+
+
+def _resolving(port: FactsPort, submission: Submission, content: Resolve, register: ConflictRegister) -> Resolving:
+    bottom = submission.signed
     said: Content | None = None
     changes: list[Resolve] = []
     settles: list[ConflictRegister] = []
@@ -92,7 +107,7 @@ def _resolving(
             settles.append(found)
         if isinstance(each, Resolve):
             changes.append(each)
-        said = each
+        bottom, said = signed, each
     for change in reversed(changes):
         said = _applied(change, said)
     return Resolving(
@@ -103,7 +118,7 @@ def _resolving(
         received_at=submission.received_at,
         resolve=content,
         register=register,
-        inner=inner,
+        bottom=bottom,
         said=said,
         settles=tuple(settles),
     )
@@ -123,7 +138,7 @@ def _lacks(port: FactsPort, it: Resolving) -> bool:
 
     A part is less than the whole.  What was given in another unit has to be told in the counting unit.
     """
-    _, original = claim.innermost(it.inner, claim.readable(it.inner))
+    original = claim.readable(it.bottom)
     if not isinstance(original, Dispense):
         return it.resolve.lot is not None or it.resolve.quantity is not None
     quantity = it.resolve.quantity
@@ -132,7 +147,7 @@ def _lacks(port: FactsPort, it: Resolving) -> bool:
             return quantity is None or quantity >= original.quantity
         case Action.SWITCH_LOT:
             return quantity is not None and quantity > original.quantity
-        case Action.CONFIRM_AS_GIVEN:
+        case Action.CONFIRM_AS_GIVEN | Action.CONFIRM_AS_SEPARATE | Action.LOST:
             item = medicine(port, original.item)
             return quantity is None and item is not None and item.counting_unit != original.unit
     return False
