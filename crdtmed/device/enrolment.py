@@ -10,7 +10,7 @@ from crdtmed.codec import Undecodable, decoder, encode
 from crdtmed.device.address import http_url
 from crdtmed.device.files import DeviceFiles, Tampered, read_signed, write_signed
 from crdtmed.device.keyfile import DeviceKeys
-from crdtmed.device.lease import Held, Holder, receive, settle
+from crdtmed.device.lease import Held, Holder, keep, receive, settle
 from crdtmed.device.pin import create_attempts
 from crdtmed.ids import DeviceId
 from crdtmed.leasing import NO_MARK, OldLease, Reading
@@ -116,6 +116,7 @@ async def enrol(
         held = receive(holder, Held(NO_MARK, None, None), answer.lease, answer.now, reading())
     except (Forged, NotForHere, OldLease, CannotOpen) as error:
         raise EnrolmentFailed("nonsense", f"the first lease is not to be used: {error}") from None
+    keep(holder, answer.lease)
     settle(holder, held)
     create_attempts(holder)
     write_profile(files, keys, profile)

@@ -4,7 +4,7 @@ What holds when is decided in `crdtmed.leasing`; here is what must be on disk, a
 any point leaves a device that opens its database, or one that the relay can open again.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -126,21 +126,55 @@ def expired(holder: Holder, held: Held, reading: Reading) -> Held:
 
 
 def receive(holder: Holder, held: Held, data: bytes, relay_now_ms: int, reading: Reading) -> Held:
-    """A lease from the relay is here and durable; it counts once `settle` was called with what this gives.
+    """What a lease from the relay says; nothing is on disk yet.
 
-    Between the two the database must come under ``database.current`` (it may be under ``previous``).  Raises `Forged`,
-    `NotForHere`, `crdtmed.leasing.OldLease` or `CannotOpen`, and then nothing has changed.
+    Raises `Forged`, `NotForHere`, `crdtmed.leasing.OldLease` or `CannotOpen`.
     """
     lease = read_lease(data, holder.anchor, holder.device)
     mark, base = take_over(held.mark, lease, relay_now_ms, reading)
-    keys = opened(holder, lease)
+    return Held(mark, base, opened(holder, lease))
+
+
+def keep(holder: Holder, data: bytes) -> None:
+    """The lease is durable; it counts once its mark is too (`settle`)."""
     write_whole(holder.files.lease, data)
-    return Held(mark, base, keys)
 
 
 def settle(holder: Holder, held: Held) -> None:
-    """The database is under the current key: the mark says from now on that this lease was taken over."""
+    """The database is under the current key: the mark says from now on that this lease was taken over.
+
+    That is also what the relay is told, which then forgets the key before.
+    """
     _write(holder, held.mark)
+
+
+async def take(
+    holder: Holder,
+    held: Held,
+    data: bytes,
+    relay_now_ms: int,
+    reading: Reading,
+    rekey: Callable[[bytes], Awaitable[None]],
+) -> Held:
+    """Takes a lease over while the database is open under ``held.database.current``; raises as `receive` does.
+
+    ``rekey`` brings the database under another key, and is called where the lease carries one.  The order is such that
+    a crash at any point leaves the database under a key that a lease on disk carries; or, where the relay itself no
+    longer knows the key in use (it was restored from a backup), under the key that its next lease will carry.
+    """
+    assert held.database is not None, "the database is open"
+    under = held.database.current
+    fresh = receive(holder, held, data, relay_now_ms, reading)
+    assert fresh.database is not None
+    carried = under in (fresh.database.current, fresh.database.previous)
+    if carried:
+        keep(holder, data)
+    if under != fresh.database.current:
+        await rekey(fresh.database.current)
+    if not carried:
+        keep(holder, data)
+    settle(holder, fresh)
+    return fresh
 
 
 def _write(holder: Holder, mark: Mark) -> None:

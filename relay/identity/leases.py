@@ -1,6 +1,6 @@
 """Database keys and leases: made here, kept locked under the master key, and given out only sealed to the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -116,34 +116,37 @@ def issue(
 def marks(db: Any, device: str, last_number: int, lease: int) -> tuple[str, ...]:
     """Notes the high-water marks that a device reports; what they give away, for the operator.
 
-    A mark that fell means an older copy of the device's files, or a second device with the same keys.  A lease that
-    carried a new key and was taken over ends the time of the key before.
+    A mark that fell, or a lease that it had already been past, means an older copy of the device's files or a second
+    device with the same keys.  A lease that carried a new key and was taken over ends the time of the key before.
     """
     row = rows.device(db, device)
     if row is None:
         raise OutOfService(f"device {device} is not enrolled")
-    alarms = []
-    if last_number < row.number_seen:
-        alarms.append(
-            f"its last statement was number {row.number_seen}, and now it says {last_number}: "
-            "an older copy of its store, or a second device with its keys"
-        )
-    if lease < row.lease_seen:
-        alarms.append(
-            f"it had taken over lease {row.lease_seen}, and now it says {lease}: "
-            "an older copy of its files, or a second device with its keys"
-        )
-    if lease > row.lease_serial:
-        alarms.append(f"it says it took over lease {lease}, and the last one given was {row.lease_serial}")
+    alarms = tuple(_alarms(row, last_number, lease))
     confirmed = row.key_since <= lease <= row.lease_serial
     rows.set_marks(
         db,
-        device,
-        max(row.lease_seen, lease),
-        max(row.number_seen, last_number),
-        None if confirmed else row.wrapped_before,
+        replace(
+            row,
+            lease_seen=max(row.lease_seen, lease),
+            lease_passed=row.lease_serial if lease < row.lease_serial else row.lease_passed,
+            number_seen=max(row.number_seen, last_number),
+            wrapped_before=None if confirmed else row.wrapped_before,
+        ),
     )
-    return tuple(alarms)
+    return alarms
+
+
+def _alarms(row: DeviceRow, last_number: int, lease: int) -> Iterable[str]:
+    twice = "an older copy of its files, or a second device with its keys"
+    if last_number < row.number_seen:
+        yield f"its last statement was number {row.number_seen}, and now it says {last_number}: {twice}"
+    if lease < row.lease_seen:
+        yield f"it had taken over lease {row.lease_seen}, and now it says {lease}: {twice}"
+    elif row.lease_seen < lease <= row.lease_passed:
+        yield f"it took over lease {lease}, although it had come without it before: a second device with its keys"
+    if lease > row.lease_serial:
+        yield f"it says it took over lease {lease}, and the last one given was {row.lease_serial}"
 
 
 def rotate_key(db: Any, ring: Keyring, device: str, random: Callable[[int], bytes]) -> None:

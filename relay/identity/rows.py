@@ -23,6 +23,7 @@ class DeviceRow:
     lease_serial: int
     leased_at: int
     lease_seen: int
+    lease_passed: int
     number_seen: int
     key_id: str
     key_since: int
@@ -117,7 +118,7 @@ _DEVICES: Final = _all(DEVICE)
 _BY_SIGNING: Final = Sql(select(DEVICE).where(DEVICE.c.signing == bindparam("k")))
 _ADD_DEVICE: Final = _insert(DEVICE)
 _LEASED: Final = _set(DEVICE, *_LEASE_FIELDS)
-_MARKED: Final = _set(DEVICE, "lease_seen", "number_seen", "wrapped_before")
+_MARKED: Final = _set(DEVICE, "lease_seen", "lease_passed", "number_seen", "wrapped_before")
 _REVOKED: Final = _set(DEVICE, "revoked_at", "wrapped", "wrapped_before")
 _HANDED_OVER: Final = _set(DEVICE, "handed_over")
 _WIPED: Final = _set(DEVICE, "wiped_at", "wiped_number")
@@ -198,9 +199,16 @@ def set_lease(db: Any, row: DeviceRow) -> None:
     _LEASED.run(db, k=row.device, **values)
 
 
-def set_marks(db: Any, key: str, lease_seen: int, number_seen: int, wrapped_before: bytes | None) -> None:
-    """The highest marks that the device reported, and whether the key before is still kept."""
-    _MARKED.run(db, k=key, v_lease_seen=lease_seen, v_number_seen=number_seen, v_wrapped_before=wrapped_before)
+def set_marks(db: Any, row: DeviceRow) -> None:
+    """The highest marks that the device reported, and whether the key before is still kept, from ``row``."""
+    _MARKED.run(
+        db,
+        k=row.device,
+        v_lease_seen=row.lease_seen,
+        v_lease_passed=row.lease_passed,
+        v_number_seen=row.number_seen,
+        v_wrapped_before=row.wrapped_before,
+    )
 
 
 def set_revoked(db: Any, key: str, at: int) -> None:

@@ -21,6 +21,7 @@ DEVICE: Final = Table(
     Column("lease_serial", BigInteger, nullable=False),
     Column("leased_at", BigInteger, nullable=False),
     Column("lease_seen", BigInteger, nullable=False),
+    Column("lease_passed", BigInteger, nullable=False),
     Column("number_seen", BigInteger, nullable=False),
     Column("key_id", Text, nullable=False),
     Column("key_since", BigInteger, nullable=False),
@@ -38,7 +39,8 @@ DEVICE: Final = Table(
 )
 """``wrapped`` and ``wrapped_before`` are the database key in force and the one before, under the master key; the latter
 until the device took over lease ``key_since``.  ``lease_seen`` and ``number_seen`` are the highest marks that the
-device itself reported; ``sites`` are separated by spaces."""
+device itself reported, ``lease_passed`` the last lease that it had been given and yet reported an earlier one;
+``sites`` are separated by spaces."""
 
 ENTRY: Final = Table(
     "identity_entry",
