@@ -7,16 +7,28 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from crdtmed import documents, statement
 from crdtmed.aggregates.content import Content
 from crdtmed.clock import Stamp
 from crdtmed.contract import Kind
-from crdtmed.device import engine_say, inbox, store
-from crdtmed.device.engine_core import Core, Ports
+from crdtmed.device import (
+    engine_bases,
+    engine_heal,
+    engine_revoked,
+    engine_say,
+    engine_subset,
+    engine_verify,
+    inbox,
+    store,
+)
+from crdtmed.device.engine_core import DIRECTORY, Core, Ports
 from crdtmed.device.engine_types import (
     SETTLED,
     STATE_OF,
+    DeviceError,
     Entry,
     Event,
+    NotAllowed,
     Queued,
     Report,
     Standing,
@@ -24,10 +36,12 @@ from crdtmed.device.engine_types import (
     Utterance,
 )
 from crdtmed.device.inbox import InboxEntry
+from crdtmed.device.outbox import Phase
 from crdtmed.device.session import Stage
 from crdtmed.signed import Grant, Register
 from crdtmed.trust import Anchor, Directory
 from crdtmed.verdict import Status, Verdict
+from crdtmed.wire import frames as wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +173,30 @@ class Engine:
             return [target] if target in self.core.rows or target in self.core.held else []
         return sorted(name for name in self.core.rows if name.startswith(f"{target}/"))
 
+    # ---- what is held -------------------------------------------------------------------------------------
+
+    async def subscribe(self, scopes: Sequence[str]) -> None:
+        """Holds these patients and sites (``patient/<id>``, ``site/<id>``) from now on, also after a restart.
+
+        Raises `BadName` or `StoreError`.
+        """
+        await engine_subset.subscribe(self.core, scopes)
+
+    async def unsubscribe(self, scopes: Sequence[str]) -> None:
+        """Holds these no more: their cache is purged, what was said about them is still sent."""
+        await engine_subset.unsubscribe(self.core, scopes)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The patients and sites that are held: those asked for, and the patients in the queues of the sites."""
+        queued = {documents.patient(patient) for patient in self.core.queue_patients}
+        return tuple(sorted(self.core.scopes | queued))
+
+    @property
+    def withdrawn(self) -> Mapping[str, str]:
+        """The scopes asked for that the relay does not give, and its code for why."""
+        return self.core.withdrawn
+
     # ---- outbox and inbox ---------------------------------------------------------------------------------
 
     def outbox(self) -> tuple[Queued, ...]:
@@ -209,13 +247,77 @@ class Engine:
             last_number=core.number,
         )
 
+    # ---- the relay ----------------------------------------------------------------------------------------
+
+    async def sign_in(self, user: str, password: str, pin: str | None) -> bytes:
+        """The signed `Grant` of a user who signs in with the relay; ``pin`` becomes the one that opens grants offline.
+
+        Raises `NotAllowed` with the relay's code, or `DeviceError` ``needs_relay`` where it is not there.
+        """
+        frame = await self._asked("sign_in", wire.SignIn(user, password, pin))
+        if isinstance(frame, wire.SignedIn):
+            return frame.grant
+        code = frame.code if isinstance(frame, wire.SignInFailed) else "no_answer"
+        raise NotAllowed(code, f"{user} could not sign in", "check the user name and the password")
+
+    async def roster(self, site: str) -> tuple[wire.SealedGrant, ...]:
+        """The grants issued ahead for a site on this device; raises `DeviceError` where the relay is not there."""
+        frame = await self._asked("roster", wire.AskRoster(site))
+        return frame.grants if isinstance(frame, wire.Roster) else ()
+
+    async def _asked(self, what: str, frame: wire.ToRelay) -> wire.ToDevice:
+        session = self.core.session
+        if session is None or session.stage is not Stage.OPEN:
+            raise DeviceError("needs_relay", f"{what} needs the relay, and this device is not connected", "connect")
+        answer: asyncio.Future[wire.ToDevice] = asyncio.get_running_loop().create_future()
+        self.core.answers.setdefault(what, []).append(answer)
+        session.say(frame)
+        self.core.wake()
+        try:
+            return await answer
+        except ConnectionError as error:
+            raise DeviceError("needs_relay", f"{what}: {error}", "connect and try again") from None
+
+    def wipe_confirmation(self, at_ms: int) -> wire.Wiped:
+        """What confirms the wipe of a revoked device: signed while the key is there, sent by `send` after the wipe."""
+        return engine_revoked.confirmation(self.core, at_ms)
+
+    def send(self, frame: wire.ToRelay) -> None:
+        """Sends a frame in the conversation that is open; without one it does nothing."""
+        if self.core.session is not None:
+            self.core.session.say(frame)
+            self.core.wake()
+
+    def leave(self, code: str, says: str) -> None:
+        """Ends the conversation that is open."""
+        if self.core.session is not None:
+            self.core.session.leave(code, says)
+            self.core.wake()
+
+    async def keep(self, kind: str, name: str, data: bytes | None) -> None:
+        """Keeps bytes in the store under a kind and a name (grants, rosters); None forgets them."""
+        await self.core.ports.database.run(lambda connection: store.put_thing(connection, kind, name, data))
+
+    async def kept(self, kind: str) -> dict[str, bytes]:
+        """Everything kept under a kind, by name."""
+        return await self.core.ports.database.run(lambda connection: store.things(connection, kind))
+
+    async def verify(self) -> None:
+        """Verifies every author that can be verified, of the documents in memory."""
+        await engine_verify.verify_all(self.core)
+
     async def close(self) -> None:
         """Gives the store up.  The link is closed before."""
         await self.core.ports.database.close()
 
 
-async def open_engine(ports: Ports, anchor: Anchor, *, days: int = 7) -> Engine:
+async def open_engine(
+    ports: Ports, anchor: Anchor, *, days: int = 7, high_number: int = 0, high_head: int = 0
+) -> Engine:
     """The engine of the store behind ``ports.database``; ``days`` is how many days of logs it holds.
+
+    ``high_number`` and ``high_head`` are the marks that are kept outside the store: the highest number given out, and
+    the newest head of the directory seen.  A store below them is an older copy: it is told, and takes higher numbers.
 
     Raises `StoreError`.
     """
@@ -228,9 +330,25 @@ async def open_engine(ports: Ports, anchor: Anchor, *, days: int = 7) -> Engine:
         days=days,
         rows=opened.bases,
         scopes=set(opened.scopes),
-        head=opened.head,
+        head=max(opened.head, high_head),
     )
     for said in opened.outbox:
-        core.outbox.add(said, opened.verdicts.get(said.ref))
+        item = core.outbox.add(said, opened.verdicts.get(said.ref))
+        if item.phase is Phase.JUDGED:
+            core.judged.add(said.ref)
+    for _, ref, data in await ports.database.run(store.hand_backs):
+        signed = statement.decode(data)
+        if not documents.is_request(signed.statement.kind):
+            core.handing.setdefault(signed.statement.document, {})[ref] = signed
+    held = await core.hold(DIRECTORY)
+    if held is not None:
+        engine_bases.read_the_directory(core, engine_bases.Burst(), held)
+    if high_number > core.number:
+        await engine_heal.number_above(
+            core,
+            high_number,
+            f"this store goes up to statement {core.number}, and {high_number} was given out: "
+            "it is an older copy; what is unsent was numbered anew",
+        )
     core.inbox_open = await ports.database.run(inbox.count)
     return Engine(core)

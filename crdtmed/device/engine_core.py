@@ -18,11 +18,12 @@ from crdtmed.documents import parse
 from crdtmed.keys import Signer
 from crdtmed.limits import LIVE_DOCUMENTS
 from crdtmed.replica import ReplicaBroken
-from crdtmed.signed import Grant, RelayKey
+from crdtmed.signed import Grant, RelayKey, Revocation
 from crdtmed.statement import SignedStatement
 from crdtmed.trust import Anchor, Directory
-from crdtmed.updates import ItemId, Malformed
+from crdtmed.updates import ItemId, Malformed, Root
 from crdtmed.verdict import Verdict
+from crdtmed.wire.frames import ToDevice
 
 DIRECTORY: Final = "directory"
 FORMULARY: Final = "formulary"
@@ -54,11 +55,15 @@ class Ports:
 
 @dataclass(slots=True)
 class Writer:
-    """How this device writes one document: the client id of this session, and the clock that comes next."""
+    """How this device writes one document: its client id, the clock that comes next, and the item to follow.
+
+    ``current`` is False from the end of a conversation until the next one has brought the document up to date.
+    """
 
     client: int
     clock: int
     last: ItemId | None
+    current: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +99,17 @@ class Core:
     saying: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiters: dict[str, list[asyncio.Future[State]]] = field(default_factory=dict)
     challenges: list[asyncio.Future[bytes]] = field(default_factory=list)
+    answers: dict[str, list[asyncio.Future[ToDevice]]] = field(default_factory=dict)
+    judged: set[str] = field(default_factory=set)
+    newly_verified: set[str] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    hand_overs: int = 0
+    number_of_digests: int = 0
+    to_verify: asyncio.Event = field(default_factory=asyncio.Event)
+    revocation: Revocation | None = None
+    flush_total: int = 0
+    sync_total: int = 0
+    distrusted: set[str] = field(default_factory=set)
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     wake: Callable[[], None] = lambda: None
 
@@ -118,9 +134,15 @@ class Core:
         """A random fraction in 0..1."""
         return int.from_bytes(self.ports.random_bytes(2), "big") / 65_535
 
-    def client_id(self) -> int:
-        """A fresh client id for pushes."""
-        return int.from_bytes(self.ports.random_bytes(7), "big") % (2**53 - 2) + 2
+    def new_writer(self, document: str) -> Writer:
+        """How this device writes a document from now on; the last item of what is held comes before its first."""
+        held = self.held.get(document)
+        known = held.replica.state_vector if held is not None else {}
+        client = _client_id(self.ports.random_bytes)
+        while client in known:
+            client = _client_id(self.ports.random_bytes)
+        last = held.replica.last_item if held is not None and held.document.root is Root.ARRAY else None
+        return Writer(client, 0, last)
 
     async def hold(self, document: str) -> Held | None:
         """The base of a document, loaded where it is not in memory; None where nothing is held.
@@ -186,3 +208,8 @@ class Core:
         """The verdict of a statement that is in the outbox, if there is one."""
         item = self.outbox.items.get(ref)
         return item.verdict if item is not None else None
+
+
+def _client_id(random_bytes: Callable[[int], bytes]) -> int:
+    """Client ids have 32 bits: every byte of them is in every update."""
+    return int.from_bytes(random_bytes(4), "big") + READER + 1

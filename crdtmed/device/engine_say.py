@@ -18,7 +18,7 @@ from crdtmed.aggregates.content import (
     nature_of,
 )
 from crdtmed.contract import Capability, Kind, Nature, capability_of, needs_challenge
-from crdtmed.device import store
+from crdtmed.device import engine_verify, store
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import DeviceError, NeedsRelay, NotAllowed, Utterance
 from crdtmed.device.session import Stage
@@ -44,11 +44,12 @@ class _Ready:
 async def say(core: Core, utterances: Sequence[Utterance]) -> tuple[str, ...]:
     """Says all of ``utterances`` in one transaction, and gives their references.
 
-    When it returns they are durable.  Raises `NotAllowed`, `NeedsRelay`, `DeviceError`, `ContentError`,
+    When it returns they are durable.  Raises `NotAllowed`, `NeedsRelay`, `NotVerified`, `DeviceError`, `ContentError`,
     `crdtmed.statement.BadStatement` or `StoreError`, and then nothing of it was said.
     """
     grant = _may_say(core, utterances)
     ready = [_Ready(one, encode_content(one.content), one.id or new_id(core)) for one in utterances]
+    await engine_verify.require(core, utterances)
     challenges = await _challenges(core, [one for one in utterances if needs_challenge(one.kind)])
     # Once begun it runs to its end, whoever stops waiting for it: memory and disk move together.
     return await asyncio.shield(asyncio.ensure_future(_commit(core, grant, ready, challenges)))

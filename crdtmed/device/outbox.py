@@ -4,7 +4,7 @@ In order within a scope; trouble in one scope never blocks another.  A statement
 a verdict) or *judged* (it leaves when the base reaches the position of its verdict).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -35,8 +35,9 @@ class Item:
     """A statement of the outbox.
 
     ``not_before`` (device's clock, ms) is when it may be sent again, ``awaits`` what it waits for meanwhile,
-    ``segment`` the one that the relay named for it, ``alone`` that it travels alone because a push with it was
-    malformed, ``stale`` that it must be signed again before it is sent.
+    ``segment`` the one that the relay named for it, ``document`` where it was last pushed, ``alone`` that it travels
+    alone because a push with it was malformed, ``strikes`` how often the relay closed the conversation over it alone,
+    ``stale`` that it must be signed again under a fresh challenge, ``renewing`` that this is under way.
     """
 
     said: Said
@@ -47,8 +48,11 @@ class Item:
     not_before: int = 0
     awaits: str | None = None
     segment: str | None = None
+    document: str | None = None
+    strikes: int = 0
     alone: bool = False
     stale: bool = False
+    renewing: bool = False
 
     @property
     def statement(self) -> Statement:
@@ -129,6 +133,10 @@ class Outbox:
             self._waiting[of.number] = item
             self._unsettled.setdefault(item.scope, {})[of.number] = item
         return item
+
+    def admitted(self, values: Container[bytes]) -> list[str]:
+        """The references of those whose bytes are among ``values``."""
+        return [item.statement.ref for item in self.items.values() if item.said.signed.encoded in values]
 
     def of(self, target: str) -> Iterable[Item]:
         """The items of a document or log, in the order of their numbers."""
@@ -228,6 +236,7 @@ class Outbox:
         self._flights[flight] = list(parcel.items)
         for item in parcel.items:
             item.phase = Phase.FLYING
+            item.document = parcel.document
             item.attempts += 1
             item.awaits = None
             self._flight_of[item.statement.ref] = flight

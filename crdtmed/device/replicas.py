@@ -27,7 +27,8 @@ class Held:
     """One document in memory.
 
     ``unverified`` are values whose authors are not verified yet, ``bad`` those that are not authentic: they never
-    count.  ``verified`` is the position up to which every author was verified.
+    count.  ``verified`` is the position up to which every author was verified, ``since_snapshot`` how many
+    updates the store has after its snapshot.
     """
 
     replica: Replica
@@ -35,6 +36,7 @@ class Held:
     unverified: dict[bytes, None] = field(default_factory=dict)
     bad: set[bytes] = field(default_factory=set)
     troubles: list[Trouble] = field(default_factory=list)
+    since_snapshot: int = 0
     _statements: dict[str, SignedStatement] = field(default_factory=dict)
     _registers: dict[str, tuple[Register, bytes]] = field(default_factory=dict)
     _raw: dict[str, bytes] = field(default_factory=dict)
@@ -158,7 +160,7 @@ def load(client: int, row: BaseRow, snapshot: bytes, updates: list[bytes]) -> He
     replica = Replica.load(row.document, client, snapshot, row.epoch, row.position)
     for update in updates:
         replica.apply(update)
-    held = Held(replica, row.verified)
+    held = Held(replica, row.verified, since_snapshot=len(updates))
     if is_register_document(replica.document):
         held.registers()  # registers are verified from what is read of them
         if row.verified >= row.position:

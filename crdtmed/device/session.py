@@ -22,6 +22,8 @@ class Stage(Enum):
     GREETING = "greeting"
     PROVING = "proving"
     OPEN = "open"
+    REVOKED = "revoked"
+    """The device may hand over its outbox and confirm the wipe, and nothing else."""
     CLOSED = "closed"
 
 
@@ -111,6 +113,7 @@ class Session:
     def __init__(self, own: Self) -> None:
         self.stage = Stage.GREETING
         self.places: dict[str, Place] = {}
+        self.end: Closed | None = None
         self._own = own
         self._out: list[bytes] = []
         self._relay: RelayKey | None = None
@@ -132,8 +135,10 @@ class Session:
             return self._close("protocol", f"the relay sent no frame: {error}")
         if isinstance(frame, wire.Bye):
             self.stage = Stage.CLOSED
-            return [Closed(frame.code, frame.says, by_relay=True)]
-        if isinstance(frame, wire.Revoked):
+            self.end = Closed(frame.code, frame.says, by_relay=True)
+            return [self.end]
+        if isinstance(frame, wire.Revoked) and self.stage is not Stage.GREETING:
+            self.stage = Stage.REVOKED
             return [frame]
         match self.stage:
             case Stage.GREETING:
@@ -162,7 +167,7 @@ class Session:
 
     def say(self, frame: wire.ToRelay) -> None:
         """Any other frame; while the conversation is not open it is not sent."""
-        if self.stage is Stage.OPEN:
+        if self.stage in (Stage.OPEN, Stage.REVOKED):
             self._send(frame)
 
     def leave(self, code: str, says: str) -> None:
@@ -170,6 +175,7 @@ class Session:
         if self.stage is not Stage.CLOSED:
             self._send(wire.ByeRelay(code, says))
             self.stage = Stage.CLOSED
+            self.end = Closed(code, says, by_relay=False)
 
     def took(self, document: str, epoch: str, position: int) -> None:
         """The base that came was taken: the document stands there now."""
@@ -180,6 +186,11 @@ class Session:
         """What came cannot be right: asks for the whole document anew."""
         if document in self.places:
             self.subscribe([(document, "", 0)])
+
+    @property
+    def relay_proved(self) -> bool:
+        """Whether the relay has proved who it is."""
+        return self._relay is not None
 
     def is_live(self, document: str) -> bool:
         """Whether the document is up to date as far as this conversation knows."""

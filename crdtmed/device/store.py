@@ -8,7 +8,6 @@ from crdtmed import statement
 from crdtmed.codec import decoder, encode
 from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.device.store_schema import migrate
-from crdtmed.limits import COMPACT_AFTER_UPDATES
 from crdtmed.statement import SignedStatement
 from crdtmed.verdict import Verdict, decode_verdict, encode_verdict
 
@@ -190,16 +189,14 @@ def put_base(connection: Connection, row: BaseRow, snapshot: bytes) -> None:
     )
 
 
-def add_updates(connection: Connection, document: str, first: int, updates: Sequence[bytes], synced_at: int) -> bool:
-    """Updates of a document from position ``first`` on; True when there are so many that a snapshot is due."""
+def add_updates(connection: Connection, document: str, first: int, updates: Sequence[bytes], synced_at: int) -> None:
+    """Updates of a document from position ``first`` on."""
     connection.executemany(
         "INSERT OR REPLACE INTO base_update VALUES (?, ?, ?)",
         [(document, position, data) for position, data in enumerate(updates, start=first)],
     )
     last = first + len(updates) - 1
     connection.execute("UPDATE base SET position = ?, synced_at = ? WHERE document = ?", (last, synced_at, document))
-    row = connection.execute("SELECT snapshot_position FROM base WHERE document = ?", (document,)).fetchone()
-    return row is not None and last - int(row[0]) >= COMPACT_AFTER_UPDATES
 
 
 def mark_synced(connection: Connection, documents: Iterable[str], synced_at: int) -> None:
@@ -250,6 +247,12 @@ def hand_backs(connection: Connection) -> list[tuple[str, str, bytes]]:
     """What is to be handed back: document, reference, bytes."""
     rows = connection.execute("SELECT document, ref, data FROM hand_back ORDER BY document, ref").fetchall()
     return [(document, ref, bytes(data)) for document, ref, data in rows]
+
+
+def hand_back_of(connection: Connection, ref: str) -> bytes | None:
+    """The bytes of a statement that is to be handed back, None where there is none of that reference."""
+    row = connection.execute("SELECT data FROM hand_back WHERE ref = ?", (ref,)).fetchone()
+    return bytes(row[0]) if row is not None else None
 
 
 def drop_hand_back(connection: Connection, refs: Iterable[str]) -> None:

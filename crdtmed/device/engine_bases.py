@@ -1,0 +1,229 @@
+"""Bases: what the relay admitted, taken in whole or as it goes on, and never half."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from crdtmed.device import store
+from crdtmed.device.engine_core import DIRECTORY, READER, Core
+from crdtmed.device.engine_types import Alarm, Event
+from crdtmed.device.replicas import Held, fresh
+from crdtmed.device.session import BaseCame, RunCame
+from crdtmed.device.store import BaseRow
+from crdtmed.device.store_database import Connection
+from crdtmed.documents import is_request
+from crdtmed.limits import COMPACT_AFTER_UPDATES
+from crdtmed.replica import ReplicaBroken
+from crdtmed.signed import DocumentDigest, Forged, unseal
+from crdtmed.statement import SignedStatement
+from crdtmed.trust import HEAD, BadDirectory, read_directory
+from crdtmed.updates import Malformed
+
+NOTHING: Final = b"\x00\x00"
+"""The update of a document that holds nothing."""
+
+
+@dataclass(slots=True, eq=False)
+class Burst:
+    """What a burst of frames does: written in one transaction, told after it.
+
+    ``wholes`` and ``runs`` are of documents, ``lacking`` what a new epoch does not have (document, reference, bytes),
+    ``resign`` references of statements to be signed again with corrected time.
+    """
+
+    wholes: dict[str, bytes] = field(default_factory=dict)
+    runs: dict[str, tuple[int, list[bytes]]] = field(default_factory=dict)
+    synced: set[str] = field(default_factory=set)
+    lacking: list[tuple[str, str, bytes]] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    judged_back: list[str] = field(default_factory=list)
+    restamp: list[str] = field(default_factory=list)
+    directory: bool = False
+
+
+async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
+    """Takes a whole document in: merged where it continues what is held, else in its place.
+
+    What cannot be read, or is not what its signed digest says, changes nothing and is asked for anew, once.
+    """
+    base, name = came.base, came.base.document
+    held = await core.hold(name)
+    row = core.rows.get(name)
+    merges = held is not None and row is not None and row.epoch == base.epoch and row.position <= base.position
+    target = held if merges and held is not None else fresh(READER, name)
+    try:
+        target.applied(target.replica.apply(base.update))
+        if not _digest_holds(core, target, base.digest, base.epoch, base.position):
+            raise Mismatch("it is not what its digest says")
+    except (Malformed, ReplicaBroken, Mismatch) as error:
+        if merges:
+            core.held.pop(name, None)  # what it has become is not known; the store has what it was
+        await _distrust(core, burst, name, str(error))
+        return
+    if not merges and row is not None:
+        await _keep_what_it_lacks(core, burst, name, held, target)
+    target.replica.epoch, target.replica.position = base.epoch, base.position
+    verified = row.verified if merges and row is not None else 0
+    target.verified = verified
+    core.distrusted.discard(name)
+    core.keep(name, target)
+    core.writers.pop(name, None) if not merges else None
+    core.rows[name] = BaseRow(name, base.epoch, base.position, verified, core.ports.now_ms())
+    burst.wholes[name] = target.replica.snapshot() if merges else base.update
+    burst.runs.pop(name, None)
+    target.since_snapshot = 0
+    _noticed(core, burst, target)
+    if core.session is not None:
+        core.session.took(name, base.epoch, base.position)
+
+
+async def take_run(core: Core, burst: Burst, run: RunCame) -> None:
+    """Takes updates in that continue a document."""
+    name = run.document
+    held = await core.hold(name)
+    if held is None:
+        if run.first != 1:
+            _ask_anew(core, name)
+            return
+        held = fresh(READER, name)
+        held.replica.epoch = run.epoch
+        core.keep(name, held)
+        core.rows[name] = BaseRow(name, run.epoch, 0, 0, core.ports.now_ms())
+        burst.wholes[name] = NOTHING
+    row = core.rows[name]
+    last = run.first + len(run.updates) - 1
+    if not run.updates:
+        burst.synced.add(name)
+        core.rows[name] = BaseRow(name, row.epoch, row.position, row.verified, core.ports.now_ms())
+        return
+    try:
+        for update in run.updates:
+            held.applied(held.replica.apply(update))
+    except (Malformed, ReplicaBroken) as error:
+        core.held.pop(name, None)
+        burst.runs.pop(name, None)
+        await _distrust(core, burst, name, str(error))
+        return
+    held.replica.position = last
+    held.since_snapshot += len(run.updates)
+    core.rows[name] = BaseRow(name, row.epoch, last, held.verified, core.ports.now_ms())
+    if held.since_snapshot >= COMPACT_AFTER_UPDATES or name in burst.wholes:
+        burst.wholes[name] = held.replica.snapshot()
+        burst.runs.pop(name, None)
+        held.since_snapshot = 0
+    else:
+        burst.runs.setdefault(name, (run.first, []))[1].extend(run.updates)
+    _noticed(core, burst, held)
+
+
+def write(core: Core, burst: Burst, connection: Connection) -> None:
+    """Writes what the burst did to bases; the caller's transaction carries it."""
+    now = core.ports.now_ms()
+    for name, snapshot in burst.wholes.items():
+        store.put_base(connection, core.rows[name], snapshot)
+    for name, (first, updates) in burst.runs.items():
+        store.add_updates(connection, name, first, updates, now)
+    store.mark_synced(connection, burst.synced, now)
+    for name, ref, data in burst.lacking:
+        store.put_hand_back(connection, name, [(ref, data)])
+
+
+class Mismatch(Exception):
+    """A document is not what its digest says."""
+
+
+def read_the_directory(core: Core, burst: Burst, held: Held) -> None:
+    """Believes a directory whose every entry is signed and whose head is not older; else keeps the one before."""
+    entries = held.entries()
+    if HEAD not in entries:
+        return  # nothing has come of it yet
+    try:
+        found = read_directory(entries, core.anchor, core.head, core.directory)
+    except BadDirectory as error:
+        burst.alarms.append(Alarm(f"directory_{error.reason}", error.says))
+        return
+    core.directory = found
+    core.head = found.head.version
+    burst.directory = True
+    if found.anchor != core.anchor:
+        core.anchor = found.anchor
+        core.ports.anchored(found.anchor)
+
+
+def _noticed(core: Core, burst: Burst, held: Held) -> None:
+    """What follows from new content: views change, own statements are found, waiting ones may go."""
+    name = held.document.name
+    burst.changed.add(name)
+    burst.synced.discard(name)
+    if name == DIRECTORY:
+        read_the_directory(core, burst, held)
+    if held.document.written_by_devices:
+        if any(item.awaits is not None for item in core.outbox.waiting()):
+            core.outbox.arrived(held.statements().keys())
+        core.found.update(core.outbox.admitted(held.unverified))
+    for trouble in held.troubles:
+        burst.alarms.append(Alarm(trouble.code, trouble.says))
+    held.troubles.clear()
+
+
+def _digest_holds(core: Core, held: Held, data: bytes, epoch: str, position: int) -> bool:
+    if core.relay is None:
+        return False
+    try:
+        digest = unseal(DocumentDigest, data, core.relay.public)
+    except Forged:
+        return False
+    return (digest.document, digest.epoch, digest.position, digest.content) == (
+        held.document.name,
+        epoch,
+        position,
+        held.replica.digest(),
+    )
+
+
+async def _distrust(core: Core, burst: Burst, name: str, why: str) -> None:
+    """Asks for a document anew; the second time in a conversation it is an alarm, and the conversation ends."""
+    if core.session is None:
+        return
+    if name in core.distrusted:
+        burst.alarms.append(Alarm("base_unreadable", f"the relay sent {name} twice as it cannot be: {why}"))
+        core.session.leave("base_unreadable", f"{name}: {why}"[:200])
+        return
+    core.distrusted.add(name)
+    core.session.refuse(name)
+
+
+def _ask_anew(core: Core, name: str) -> None:
+    if core.session is not None:
+        core.session.refuse(name)
+
+
+async def _keep_what_it_lacks(core: Core, burst: Burst, name: str, old: Held | None, new: Held) -> None:
+    """After a new epoch: the statements of the old base that the new one lacks, and own requests that were accepted.
+
+    The relay judges them as new; until then they are shown as tentative.
+    """
+    target = new.document.target
+    if new.document.written_by_devices and old is not None:
+        has = new.statements()
+        lost = {ref: signed for ref, signed in old.statements().items() if ref not in has}
+        _hand(core, burst, name, target, lost)
+    elif name.startswith("patient/") or name == DIRECTORY:
+        kept = await core.ports.database.run(lambda connection: store.requests_of(connection, name))
+        burst.lacking += [(name, ref, data) for ref, data in kept]
+
+
+def _hand(core: Core, burst: Burst, name: str, target: str, lost: dict[str, SignedStatement]) -> None:
+    burst.lacking += [(name, ref, signed.encoded) for ref, signed in lost.items()]
+    shown = core.handing.setdefault(target, {})
+    shown.update({ref: signed for ref, signed in lost.items() if not is_request(signed.statement.kind)})
+
+
+def lacking_by_document(rows: Sequence[tuple[str, str, bytes]]) -> dict[str, list[tuple[str, bytes]]]:
+    """What is to be handed back, by document."""
+    found: dict[str, list[tuple[str, bytes]]] = {}
+    for name, ref, data in rows:
+        found.setdefault(name, []).append((ref, data))
+    return found

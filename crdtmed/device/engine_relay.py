@@ -1,0 +1,331 @@
+"""The conversation as the engine has it: begun, taken in burst by burst, kept up, and ended."""
+
+from collections.abc import Sequence
+
+from crdtmed.device import (
+    engine_bases,
+    engine_heal,
+    engine_push,
+    engine_revoked,
+    engine_subset,
+    engine_verdicts,
+    engine_verify,
+    inbox,
+    store,
+)
+from crdtmed.device.engine_bases import Burst
+from crdtmed.device.engine_core import Core
+from crdtmed.device.engine_types import STATE_OF, Alarm, Connected, Disconnected, LeaseCame, Progress
+from crdtmed.device.session import BaseCame, Closed, Event, Opened, RunCame, Self, Session, Stage
+from crdtmed.device.store_database import Connection, StoreError
+from crdtmed.limits import MAX_PUSHES_IN_FLIGHT, MAX_VERDICTS_ASKED, RETRY_MOST_MS
+from crdtmed.signed import DocumentDigest, Forged, unseal
+from crdtmed.verdict import Verdict
+from crdtmed.wire import frames as wire
+
+
+def begin(core: Core) -> Session:
+    """A new conversation; what it wants to say is in `Session.drain`."""
+    ports = core.ports
+    own = Self(ports.device, ports.signer, core.anchor, ports.random_bytes(16), core.number, ports.lease_serial())
+    core.session = Session(own)
+    core.distrusted.clear()
+    return core.session
+
+
+async def receive(core: Core, data: Sequence[bytes]) -> None:
+    """Takes frames of the relay in: memory first, then one transaction, then whoever listens.
+
+    Raises `StoreError` where the transaction fails; then nothing of the burst counts, and the conversation is over.
+    """
+    session = core.session
+    if session is None:
+        return
+    burst, final = Burst(), list[Verdict]()
+    for frame in data:
+        for event in session.receive(frame, core.ports.now_ms()):
+            await _take(core, burst, final, event)
+    try:
+        await _commit(core, burst, final)
+    except StoreError:
+        await _undo(core)
+        raise
+    await _told(core, burst, final)
+
+
+async def lost(core: Core, code: str, says: str, by_relay: bool = False) -> None:
+    """The conversation is over: what was under way is sent again in the next one."""
+    session, core.session = core.session, None
+    if session is None:
+        return
+    live = [name for name, place in session.places.items() if place.live and name in core.rows]
+    if by_relay:
+        await engine_heal.blame(core, code, says)
+    core.outbox.all_again()
+    for writer in core.writers.values():
+        writer.current = False
+    gone = ConnectionError(f"the conversation ended ({code})")
+    for coming in core.challenges:
+        if not coming.done():
+            coming.set_exception(gone)
+    for waiter in (one for ones in core.answers.values() for one in ones):
+        if not waiter.done():
+            waiter.set_exception(gone)
+    core.challenges.clear()
+    core.answers.clear()
+    now = core.ports.now_ms()
+    await core.ports.database.run(lambda connection: store.mark_synced(connection, live, now))
+    core.tell(Disconnected(code, says))
+
+
+async def tick(core: Core) -> None:
+    """What is due by the clock: the lease, the segments of a new day, what was verified meanwhile."""
+    session = core.session
+    if core.newly_verified:
+        await core.ports.database.run(lambda connection: engine_verify.keep_verified(core, connection))
+        core.newly_verified.clear()
+    if session is None or session.stage is not Stage.OPEN:
+        return
+    now = core.ports.now_ms()
+    if now >= core.renew_at or core.renew_at > now + 2 * core.renew_ms:
+        core.renew_at = now + core.renew_ms
+        session.say(wire.Renew(core.number, core.ports.lease_serial()))
+        _ask_a_digest(core)
+    engine_subset.ask(core)
+
+
+def next_due(core: Core) -> int:
+    """When `tick` or a push is due next (device's clock, ms)."""
+    now = core.ports.now_ms()
+    due = [now + RETRY_MOST_MS]
+    if core.session is not None and core.session.stage is Stage.OPEN:
+        due.append(core.renew_at)
+        outbox = core.outbox.next_due(now)
+        if outbox is not None:
+            due.append(outbox)
+    return min(due)
+
+
+# ---- events ---------------------------------------------------------------------------------------------------
+
+
+async def _take(core: Core, burst: Burst, final: list[Verdict], event: Event) -> None:
+    match event:
+        case BaseCame():
+            await engine_bases.take_base(core, burst, event)
+        case RunCame():
+            await engine_bases.take_run(core, burst, event)
+        case wire.Verdicts(now=now, verdicts=verdicts):
+            core.offset_ms = now - core.ports.now_ms()
+            final.extend(engine_verdicts.take(core, burst, verdicts))
+        case wire.Gap(document=document, client=client):
+            engine_push.landed(core, document, client)
+        case Opened():
+            await _opened(core, burst, event)
+        case wire.Evicted(document=document, code=code):
+            burst.wholes.pop(document, None)
+            burst.runs.pop(document, None)
+            await engine_subset.evicted(core, document, code)
+        case wire.LeaseGiven(now=now, lease=lease):
+            core.offset_ms = now - core.ports.now_ms()
+            burst.events.append(LeaseCame(lease, now))
+        case wire.DigestGiven(digest=digest):
+            await _compare(core, burst, digest)
+        case wire.Revoked():
+            engine_revoked.revoked(core, burst, event)
+        case wire.HandedOver():
+            engine_revoked.handed_over(core, burst)
+        case Closed():
+            pass  # whoever carries the bytes sees that the session is closed, and says `lost`
+        case wire.Challenges() | wire.SignedIn() | wire.SignInFailed() | wire.Roster():
+            _answer(core, event)
+
+
+def _answer(core: Core, frame: wire.Challenges | wire.SignedIn | wire.SignInFailed | wire.Roster) -> None:
+    """Hands an answer to whoever asked first."""
+    if isinstance(frame, wire.Challenges):
+        for value in frame.values:
+            while core.challenges:
+                coming = core.challenges.pop(0)
+                if not coming.done():
+                    coming.set_result(value)
+                    break
+        return
+    asked = core.answers.get("roster" if isinstance(frame, wire.Roster) else "sign_in", [])
+    while asked:
+        waiter = asked.pop(0)
+        if not waiter.done():
+            waiter.set_result(frame)
+            return
+
+
+async def _opened(core: Core, burst: Burst, event: Opened) -> None:
+    welcome, now = event.welcome, core.ports.now_ms()
+    core.relay = event.relay
+    core.offset_ms = welcome.now - now
+    core.pushes_in_flight = max(1, min(welcome.pushes_in_flight, MAX_PUSHES_IN_FLIGHT))
+    core.renew_ms = max(1, welcome.renew_s) * 1_000
+    core.renew_at = now + core.renew_ms
+    if event.anchor != core.anchor:
+        core.anchor = event.anchor
+        core.ports.anchored(event.anchor)
+    burst.events += [LeaseCame(welcome.lease, welcome.now), Connected()]
+    if welcome.last_number > core.number:
+        await engine_heal.number_above(
+            core,
+            welcome.last_number,
+            f"the relay has statement {welcome.last_number} of this device, this store goes up to {core.number}: "
+            "it is an older copy, or another copy is in use; what is unsent was numbered anew",
+        )
+    engine_heal.renew_challenges(core)
+    await engine_subset.follow_queues(core)
+    await engine_subset.purge_unwanted(core)
+    core.withdrawn.clear()
+    core.sync_total = 0
+    engine_subset.ask(core)
+    core.flush_total = len(core.outbox)
+    await _speak_of_the_past(core, now)
+
+
+async def _speak_of_the_past(core: Core, now: int) -> None:
+    """Asks for verdicts that were missed, and hands back what a new epoch lacked."""
+    session = core.session
+    if session is None:
+        return
+    found = sorted(core.found & core.outbox.items.keys())
+    for start in range(0, len(found), MAX_VERDICTS_ASKED):
+        session.say(wire.AskVerdicts(tuple(found[start : start + MAX_VERDICTS_ASKED])))
+    for ref in found:
+        core.outbox.items[ref].not_before = now + RETRY_MOST_MS // 6
+    rows = await core.ports.database.run(store.hand_backs)
+    for name, lacking in engine_bases.lacking_by_document(rows).items():
+        hand_back(core, name, [data for _, data in lacking])
+
+
+def hand_back(core: Core, name: str, statements: Sequence[bytes]) -> None:
+    """Hands statements of an old epoch back, in frames that the relay takes."""
+    session = core.session
+    if session is None:
+        return
+    chunk: list[bytes] = []
+    size = 0
+    for data in statements:
+        if chunk and (size + len(data) > engine_revoked.CHUNK_BYTES or len(chunk) >= engine_revoked.CHUNK):
+            session.say(wire.HandBack(name, tuple(chunk)))
+            chunk, size = [], 0
+        chunk.append(data)
+        size += len(data) + 5
+    if chunk:
+        session.say(wire.HandBack(name, tuple(chunk)))
+
+
+# ---- after the burst ------------------------------------------------------------------------------------------
+
+
+async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
+    leaving = engine_verdicts.leaving(core)
+    touched = burst.wholes or burst.runs or burst.synced or burst.lacking or final or leaving or burst.judged_back
+    if not touched and not burst.alarms:
+        return
+    now = core.ports.now_ms()
+
+    def work(connection: Connection) -> int:
+        engine_bases.write(core, burst, connection)
+        engine_verify.keep_verified(core, connection)
+        engine_verdicts.write(core, final, connection)
+        store.remove(connection, [item.said.number for item in leaving])
+        store.drop_hand_back(connection, burst.judged_back)
+        if burst.directory:
+            store.keep_int(connection, store.HEAD, core.head)
+        for alarm in burst.alarms:
+            inbox.put(connection, alarm.code, alarm.says, now)
+        return inbox.count(connection)
+
+    core.inbox_open = await core.ports.database.run(work)
+    core.newly_verified.clear()
+    for item in leaving:
+        core.judged.discard(item.statement.ref)
+        core.outbox.remove(item.statement.ref)
+        burst.changed.add(item.statement.document)
+
+
+async def _told(core: Core, burst: Burst, final: list[Verdict]) -> None:
+    for name in {name for name, _, _ in burst.lacking}:
+        hand_back(core, name, [data for document, _, data in burst.lacking if document == name])
+    for verdict in final:
+        core.settle(verdict.ref, STATE_OF[verdict.status])
+    for shown in core.handing.values():
+        for ref in burst.judged_back:
+            shown.pop(ref, None)
+    if burst.restamp:
+        await engine_heal.restamp(core, burst.restamp)
+    if any(name.startswith("site/") and name.count("/") == 1 for name in burst.changed):
+        await engine_subset.follow_queues(core)
+    for event in (*burst.alarms, *burst.events):
+        core.tell(event)
+    for name in sorted(burst.changed):
+        core.changed(name)
+    _progress(core, burst, final)
+    engine_revoked.notice(core)
+    if burst.changed:
+        core.to_verify.set()
+
+
+def _progress(core: Core, burst: Burst, final: list[Verdict]) -> None:
+    session = core.session
+    if session is None:
+        return
+    behind = sum(not place.live for place in session.places.values())
+    if core.sync_total and (burst.wholes or burst.runs or burst.synced):
+        core.tell(Progress("sync", core.sync_total - min(behind, core.sync_total), core.sync_total))
+        core.sync_total = core.sync_total if behind else 0
+    if core.flush_total > 1 and final:
+        waiting = sum(1 for item in core.outbox.items.values() if item.verdict is None or not item.verdict.final)
+        core.tell(Progress("flush", max(0, core.flush_total - waiting), core.flush_total))
+        core.flush_total = core.flush_total if waiting else 0
+
+
+async def _undo(core: Core) -> None:
+    """The burst could not be written: memory goes back to what the store has, as far as it can still be read."""
+    if core.session is not None:
+        core.session.leave("store", "this device cannot write its store")
+    core.held.clear()
+    core.writers.clear()
+    opened = await core.ports.database.run(lambda connection: store.open_store(connection, core.ports.device))
+    core.rows = opened.bases
+    for said in opened.outbox:
+        item = core.outbox.items.get(said.ref)
+        verdict = opened.verdicts.get(said.ref)
+        if item is not None and item.verdict is not None and item.verdict.final and verdict is None:
+            core.outbox.remove(said.ref)
+            core.outbox.add(said)
+            core.judged.discard(said.ref)
+
+
+# ---- divergence -----------------------------------------------------------------------------------------------
+
+
+def _ask_a_digest(core: Core) -> None:
+    """Asks for the digest of one live document after the other, so that replicas that differ are found."""
+    session = core.session
+    live = [name for name in core.held if session is not None and session.is_live(name)]
+    if session is not None and live:
+        session.say(wire.AskDigest(live[core.number_of_digests % len(live)]))
+        core.number_of_digests += 1
+
+
+async def _compare(core: Core, burst: Burst, data: bytes) -> None:
+    if core.relay is None:
+        return
+    try:
+        digest = unseal(DocumentDigest, data, core.relay.public)
+    except Forged as error:
+        burst.alarms.append(Alarm("forged", f"a digest: {error.says}"))
+        return
+    held = core.held.get(digest.document)
+    if held is None or (held.replica.epoch, held.replica.position) != (digest.epoch, digest.position):
+        return
+    if held.replica.digest() != digest.content:
+        says = f"{digest.document} differs from the relay's at position {digest.position}; it is taken anew"
+        burst.alarms.append(Alarm("diverged", says))
+        await core.forget(digest.document)

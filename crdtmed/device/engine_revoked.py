@@ -1,0 +1,78 @@
+"""Out of service: the outbox goes into quarantine, and then everything is destroyed by whoever holds the keys."""
+
+from typing import Final
+
+from crdtmed import sealing
+from crdtmed.device.engine_bases import Burst
+from crdtmed.device.engine_core import Core
+from crdtmed.device.engine_types import Alarm, Revoked
+from crdtmed.device.outbox import Phase
+from crdtmed.signed import Forged, Revocation, unseal
+from crdtmed.wire import frames as wire
+
+CHUNK: Final = 500
+"""Statements in one frame of what is handed over or back."""
+CHUNK_BYTES: Final = 524_288
+
+
+def revoked(core: Core, burst: Burst, frame: wire.Revoked) -> None:
+    """The relay says that this device is out of service: true only if the identity key says so."""
+    try:
+        revocation = unseal(Revocation, frame.revocation, core.anchor.identity)
+    except Forged as error:
+        burst.alarms.append(Alarm("forged", f"a revocation of this device: {error.says}"))
+        return
+    if revocation.device != core.ports.device:
+        burst.alarms.append(Alarm("misplaced", f"the relay sent the revocation of {revocation.device}"))
+        return
+    core.revoked = True
+    core.revocation = revocation
+    core.grant = None
+    chunks = _chunks(core) if frame.hand_over and not revocation.now else []
+    core.hand_overs = len(chunks)
+    if core.session is not None:
+        for chunk in chunks:
+            core.session.say(wire.HandOver(chunk))
+    burst.events.append(Revoked(revocation, handed_over=not chunks))
+
+
+def handed_over(core: Core, burst: Burst) -> None:
+    """A part of the outbox is in quarantine now."""
+    if core.hand_overs and core.revocation is not None:
+        core.hand_overs -= 1
+        if not core.hand_overs:
+            burst.events.append(Revoked(core.revocation, handed_over=True))
+
+
+def notice(core: Core) -> None:
+    """The directory says that this device is out of service, and no frame did: the next conversation will."""
+    out = core.directory is not None and core.directory.is_revoked(core.ports.device)
+    if out and not core.revoked:
+        core.revoked = True
+        core.grant = None
+        if core.session is not None:
+            core.session.leave("revoked", "the directory says that this device is out of service")
+
+
+def confirmation(core: Core, at_ms: int) -> wire.Wiped:
+    """What confirms the wipe; signed before the key is destroyed, sent after."""
+    body = sealing.wiped_body(core.ports.device, at_ms, core.number)
+    return wire.Wiped(at_ms, core.number, core.ports.signer.sign(wire.WIPED_TAG, body))
+
+
+def _chunks(core: Core) -> list[tuple[bytes, ...]]:
+    unsent = sorted(
+        (item for item in core.outbox.items.values() if item.phase is not Phase.JUDGED),
+        key=lambda item: item.said.number,
+    )
+    chunks: list[tuple[bytes, ...]] = []
+    chunk: list[bytes] = []
+    size = 0
+    for item in unsent:
+        data = item.said.signed.encoded
+        if chunk and (size + len(data) > CHUNK_BYTES or len(chunk) >= CHUNK):
+            chunks.append(tuple(chunk))
+            chunk, size = [], 0
+        chunk.append(data)
+        size += len(data) + 5
+    return [*chunks, tuple(chunk)] if chunk else chunks

@@ -1,0 +1,131 @@
+"""Verdicts: what becomes of what this device said."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from crdtmed import clock, statement
+from crdtmed.codec import Undecodable
+from crdtmed.device import inbox, store
+from crdtmed.device.engine_bases import Burst
+from crdtmed.device.engine_core import Core
+from crdtmed.device.engine_types import Alarm, VerdictCame
+from crdtmed.device.outbox import Item, Phase, back_off
+from crdtmed.device.store_database import Connection
+from crdtmed.documents import is_request
+from crdtmed.reasons import Awaits, Busy, Reason, SegmentClosed, code_of
+from crdtmed.verdict import Flag, Status, Verdict, decode_verdict
+
+
+def take(core: Core, burst: Burst, verdicts: Sequence[bytes]) -> list[Verdict]:
+    """Takes verdicts in; gives those that are final, for `write`."""
+    final: list[Verdict] = []
+    for data in verdicts:
+        try:
+            verdict = decode_verdict(data)
+        except Undecodable as error:
+            burst.alarms.append(Alarm("unreadable", f"the relay sent no verdict: {error.says}"))
+            continue
+        burst.judged_back.append(verdict.ref)
+        item = core.outbox.items.get(verdict.ref)
+        if verdict.final:
+            if item is None or item.phase is not Phase.JUDGED:
+                final.append(verdict)
+            if item is not None:
+                _judged(core, burst, item, verdict)
+        elif item is not None and item.phase is not Phase.JUDGED:
+            _again(core, burst, item, verdict)
+        if verdict.ref.startswith(f"{core.ports.device}."):
+            burst.events.append(VerdictCame(verdict))
+    return final
+
+
+def write(core: Core, final: Sequence[Verdict], connection: Connection) -> None:
+    """Keeps final verdicts, and puts into the inbox what a person must look at; the caller's transaction carries it."""
+    now = core.ports.now_ms()
+    own = [verdict for verdict in final if verdict.ref.startswith(f"{core.ports.device}.")]
+    store.put_verdicts(connection, own, now)
+    for verdict in own:
+        item = core.outbox.items.get(verdict.ref)
+        if item is None:
+            _judged_anew(connection, verdict, now)
+            continue
+        if verdict.status is not Status.ACCEPTED:
+            inbox.put(connection, verdict.code, says(verdict.reason), now, item.said.signed, verdict)
+            continue
+        inbox.close_of(connection, verdict.ref)
+        if is_request(item.statement.kind):
+            store.keep_request(connection, item.said.signed, now)
+
+
+def _judged_anew(connection: Connection, verdict: Verdict, now: int) -> None:
+    """A statement that had left the outbox was judged again, after the relay was restored."""
+    data = store.hand_back_of(connection, verdict.ref)
+    if data is not None and verdict.status is not Status.ACCEPTED:
+        inbox.put(connection, verdict.code, says(verdict.reason), now, statement.decode(data), verdict)
+
+
+def leaving(core: Core) -> list[Item]:
+    """The judged statements whose base has reached their verdict: they are in it, or nowhere, for good."""
+    return [item for ref in core.judged if (item := core.outbox.items[ref]) and _reached(core, item)]
+
+
+def says(reason: Reason | None) -> str:
+    """A reason for people: its code in words, and its details."""
+    if reason is None:
+        return "no reason was given"
+    details = {
+        name: value
+        for name, value in msgspec.structs.asdict(reason).items()
+        if isinstance(value, str | int) or (isinstance(value, tuple) and all(isinstance(one, str) for one in value))
+    }
+    shown = ", ".join(
+        f"{name.replace('_', ' ')} {', '.join(value) if isinstance(value, tuple) else value}"
+        for name, value in details.items()
+    )
+    words = code_of(reason).replace("_", " ")
+    return f"{words}: {shown}" if shown else words
+
+
+def _judged(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:
+    core.outbox.judged(item, verdict)
+    core.judged.add(verdict.ref)
+    core.found.discard(verdict.ref)
+    burst.changed.add(item.statement.document)
+    if Flag.CLOCK_SUSPECT in verdict.flags:
+        # Stamps start again from the relay's time, else everything said from now on would be suspect too.
+        core.stamp = clock.stamp(core.relay_now())
+
+
+def _again(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:
+    now = core.ports.now_ms()
+    later = now + back_off(item.attempts, core.jitter())
+    match verdict.reason:
+        case SegmentClosed(segment=segment):
+            item.segment = segment
+            core.outbox.again(item, verdict, now if item.attempts < 3 else later)
+        case Awaits(ref=ref):
+            core.outbox.again(item, verdict, later, ref)
+        case Busy(after_ms=after):
+            core.outbox.not_before = max(core.outbox.not_before, now + int(after * (1 + core.jitter())))
+            core.outbox.again(item, verdict, later if item.attempts > 3 else 0)
+        case _ if verdict.code == "restamp":
+            core.outbox.again(item, verdict, now if item.attempts < 3 else later)
+            burst.restamp.append(verdict.ref)
+        case _ if verdict.code == "patient_moved":
+            core.outbox.again(item, verdict, now if item.attempts < 3 else later)
+            item.stale = True
+        case _:
+            core.outbox.again(item, verdict, later)
+
+
+def _reached(core: Core, item: Item) -> bool:
+    verdict = item.verdict
+    if verdict is None:
+        return False
+    row = core.rows.get(verdict.document)
+    if row is None:
+        return core.session is None or verdict.document not in core.session.places or not verdict.document
+    if row.epoch == verdict.epoch:
+        return row.position >= verdict.position
+    return core.session is not None and core.session.is_live(verdict.document)
