@@ -76,11 +76,7 @@ def roles(signed: SignedStatement, content: Content | ContentError) -> frozenset
 
 def actions(code: str, signed: SignedStatement, content: Content | ContentError) -> tuple[Action, ...]:
     """What a person may choose where this statement is in conflict for the reason ``code``."""
-    kind, _ = innermost(signed, content)
-    out = handed_over(signed, content)
-    if signed.statement.kind is Kind.RESOLVE and (kind is Kind.DISPENSE or not is_fact(signed, content)):
-        kind = Kind.RESOLVE
-    return actions_for(code, kind, out)
+    return actions_for(code, signed.statement.kind, handed_over(signed, content))
 
 
 def is_ahead(submission: Submission) -> bool:

@@ -17,9 +17,6 @@ from relay.admission import claim
 from relay.admission.effects import Alarm, Awaiting, Decision, Effect, Note, Put, Withdraw, also
 from relay.admission.facts import FactsPort, Submission
 
-REFUSED_INTENTIONS: Final = frozenset({"already_resolved"})
-"""Reasons for which an intention is refused although its kind knows actions: nothing is left for anybody to choose."""
-
 IN_FORCE: Final = (PrescriptionStatus.ACTIVE, PrescriptionStatus.ON_HOLD)
 """The statuses in which a prescription stands in its site's queue while something is left to dispense."""
 
@@ -28,13 +25,15 @@ def turned_down(port: FactsPort, submission: Submission, reason: Reason) -> Deci
     """What becomes of a statement that ``reason`` applies to.
 
     A retry is told again; a fact is always a conflict; an intention is a conflict where somebody can choose what to do
-    about it, else it is refused.
+    about it, else it is refused.  A resolution that is none of a fact is refused: what it was about is still open, or
+    resolved by somebody else.
     """
     code, signed, content = code_of(reason), submission.signed, submission.content
     if code in RETRIES:
         return Decision(Status.RETRY, reason, effects=tuple(_waiting(port, submission, reason)))
     actions = claim.actions(code, signed, content)
-    if not claim.is_fact(signed, content) and (not actions or code in REFUSED_INTENTIONS):
+    vain = signed.statement.kind is Kind.RESOLVE and not isinstance(reason, KeyReused)
+    if not claim.is_fact(signed, content) and (vain or not actions):
         return Decision(Status.REFUSED, reason)
     standing = _standing(port, submission)
     if standing is not None:
