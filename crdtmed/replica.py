@@ -92,13 +92,12 @@ class Replica:
         grammar reads; the replica is broken then, since pycrdt has it already.
         """
         held = self._the_map()
-        gone = [key for key in dict.fromkeys(deleted) if key not in entries]
         emitted: list[bytes] = []
 
         def write() -> None:
             subscription = self._doc.observe(lambda event: emitted.append(event.update))
             with self._doc.transaction():
-                for key in gone:
+                for key in deleted:
                     if key in held:
                         del held[key]
                 for key, value in entries.items():

@@ -9,7 +9,7 @@ never loses to one that it had seen, and a head never disappears without a write
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -55,14 +55,15 @@ def merge(writes: Iterable[Write]) -> Mapping[str, Merged]:
     """The groups of ``writes``, in the order of their names; the same for any order and repetition.
 
     Where one reference comes with two contents, which an honest device never makes and the relay refuses, the
-    least in order stands.  Linear in writes and references.
+    least in order stands.  Linear in writes and references, but for sorting.
     """
     present = _distinct(writes)
-    superseded = _superseded(present)
+    ordered = sorted(present.values(), key=lambda write: write.key)
+    superseded = _superseded(ordered, present)
     groups: dict[str, list[Write]] = defaultdict(list)
-    for write in present.values():
+    for write in ordered:
         groups[write.group].append(write)
-    return {group: _merged(groups[group], superseded) for group in sorted(groups)}
+    return {group: _merged(tuple(groups[group]), superseded) for group in sorted(groups)}
 
 
 def knows(writes: Iterable[Write]) -> Callable[[str, str], bool]:
@@ -96,8 +97,7 @@ def _whole(write: Write) -> tuple[tuple[int, str, int, str], str, list[str], str
     return write.key, write.group, sorted(write.seen), repr(write.same_as)
 
 
-def _merged(writes: list[Write], superseded: frozenset[str]) -> Merged:
-    history = tuple(sorted(writes, key=lambda write: write.key))
+def _merged(history: tuple[Write, ...], superseded: Collection[str]) -> Merged:
     heads = tuple(write for write in reversed(history) if write.ref not in superseded)
     winner = heads[0]
     return Merged(
@@ -121,14 +121,32 @@ def _past(ref: str, present: Mapping[str, Write]) -> frozenset[str]:
     return frozenset(past)
 
 
-def _superseded(present: Mapping[str, Write]) -> frozenset[str]:
+def _superseded(ordered: list[Write], present: Mapping[str, Write]) -> set[str]:
     """The writes that a write of their group knows without being known by it.
 
-    From the newest circle to the oldest, each passes down the set of groups that were written above it, as
-    the bits of an integer.
+    From the newest to the oldest, each passes down the set of groups that were written above it, as the bits of an
+    integer.  Stamps nearly always rise with what was seen; where a write had seen one with a later stamp, what knows
+    what is found out first.
     """
-    bits = {group: 1 << at for at, group in enumerate({write.group for write in present.values()})}
-    above: dict[str, int] = dict.fromkeys(present, 0)
+    bits = {group: 1 << at for at, group in enumerate({write.group for write in ordered})}
+    above = dict.fromkeys(present, 0)
+    superseded: set[str] = set()
+    for write in reversed(ordered):
+        bit = bits[write.group]
+        inherited = above.pop(write.ref)
+        if inherited & bit:
+            superseded.add(write.ref)
+        for seen in write.seen:
+            if seen in above:
+                above[seen] |= inherited | bit
+            elif seen in present:
+                return _superseded_by_circles(bits, present)
+    return superseded
+
+
+def _superseded_by_circles(bits: Mapping[str, int], present: Mapping[str, Write]) -> set[str]:
+    """As `_superseded`, whatever the stamps."""
+    above = dict.fromkeys(present, 0)
     superseded: set[str] = set()
     for circle in reversed(list(_circles(present))):
         inherited = 0
@@ -144,7 +162,7 @@ def _superseded(present: Mapping[str, Write]) -> frozenset[str]:
             for seen in present[ref].seen:
                 if seen in above:
                     above[seen] |= handed_down
-    return frozenset(superseded)
+    return superseded
 
 
 def _circles(present: Mapping[str, Write]) -> Iterator[list[str]]:

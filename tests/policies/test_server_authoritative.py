@@ -87,6 +87,13 @@ def test_alarms_name_exactly_what_an_honest_service_never_sends(found: list[byte
     assert set(told) == expected
 
 
+def test_one_value_signed_twice_is_no_equivocation() -> None:
+    """An ECDSA signer may well sign one body in two ways."""
+    said = register("k", 1, "x")
+    folded = fold(HERE, [b"signed once", b"signed again"], lambda _: said)
+    assert (folded.current, folded.alarms) == ({"k": said}, ())
+
+
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8))
 def test_an_older_version_never_replaces_a_newer(versions: list[int]) -> None:
     folded = fold(HERE, [seal(register("k", version, version), RELAY) for version in versions], opened)
