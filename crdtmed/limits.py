@@ -124,6 +124,11 @@ ENROLMENT_TIMEOUT_S: Final = 30
 LIVE_DOCUMENTS: Final = 2_000
 LIVE_REGISTERS: Final = 10_000
 COMPACT_AFTER_UPDATES: Final = 200
+MAX_CATCH_UP_UPDATES: Final = 1_000
+"""Updates that are sent one by one to a device that was away; behind more, it gets the document whole."""
+BASE_CACHE_BYTES: Final = 33_554_432
+MAX_INBOX_BYTES: Final = 67_108_864
+"""What may wait to be judged, of all devices; past it, nobody's socket is read."""
 MAX_OUTBOX_STATEMENTS: Final = 100_000
 MAX_INBOX_ENTRIES: Final = 10_000
 RETRY_FIRST_MS: Final = 500

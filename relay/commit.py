@@ -4,6 +4,7 @@
 Only after it has returned may anybody hear of what it did.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
@@ -91,9 +92,8 @@ class Outcome:
     closes: dict[int, tuple[str, str]] = field(default_factory=dict)
     changes: dict[str, Change] = field(default_factory=dict)
     results: dict[int, Any] = field(default_factory=dict)
-    quarantined: dict[int, int] = field(default_factory=dict)
-    statements: int = 0
-    retries: int = 0
+    judged: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """New judgements by status and reason's code; ``known`` where a verdict was only given again."""
     alarms: int = 0
     external: bool = False
     """Another process has written: everybody has to be brought up to date from the record."""
@@ -253,9 +253,9 @@ def _judge(
 ) -> bool:
     """Judges one statement, records and answers it; whether its value stays in the document."""
     statement = said.signed.statement
-    outcome.statements += 1
     stored = batch.statement(statement.ref)
     if stored is not None and same(stored.signed.statement, statement):
+        outcome.judged["known", ""] += 1
         _tell(outcome, connection, encode_verdict(stored.verdict))
         _lost(batch, target, position, place)
         return False
@@ -274,10 +274,10 @@ def _judge(
         tuple(str(action) for action in decision.actions),
         decision.flags,
     )
+    outcome.judged[decision.status, verdict.code] += 1
     if decision.status in FINAL and stored is None:
         _tell(outcome, connection, batch.keep(said.signed, verdict, target, position, place))
     else:
-        outcome.retries += decision.status is Status.RETRY
         _tell(outcome, connection, encode_verdict(verdict))
         _lost(batch, target, position, place)
     return decision.status is Status.ACCEPTED

@@ -1,0 +1,133 @@
+"""The relay on the network: Starlette's routes, the websocket, and uvicorn under both."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from crdtmed.codec import encode
+from crdtmed.wire.enrolment import (
+    MAX_ENROLMENT_BYTES,
+    BadEnrolment,
+    Enrol,
+    Enrolled,
+    NotEnrolled,
+    read_enrol,
+)
+from relay.batch import Batch
+from relay.service import Service
+from relay.socket import sync_protocol
+
+MSGPACK: Final = "application/msgpack"
+MAX_ENROLLING: Final = 16
+"""Enrolments under way at once; each compares a code, which is slow on purpose."""
+
+
+def build_app(service: Service, more: Sequence[BaseRoute] = ()) -> Starlette:
+    """The HTTP side: ``POST /enrol``, ``GET /healthz``, and ``more`` routes of the caller's."""
+    enrolling = asyncio.Semaphore(MAX_ENROLLING)
+
+    async def enrol(request: Request) -> Response:
+        if enrolling.locked():
+            return _answer(NotEnrolled("busy", "too many devices enrol at once: try again in a minute"), 503)
+        async with enrolling:
+            body = bytearray()
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_ENROLMENT_BYTES:
+                    return _answer(NotEnrolled("malformed", f"more than {MAX_ENROLMENT_BYTES} bytes"), 413)
+            try:
+                asked = read_enrol(bytes(body))
+            except BadEnrolment as error:
+                return _answer(NotEnrolled("malformed", str(error)), 400)
+            answer = await _enrol(service, asked)
+            return _answer(answer, 200 if isinstance(answer, Enrolled) else 403)
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "ok", "connections": len(service.hub.connections)})
+
+    return Starlette(routes=[Route("/enrol", enrol, methods=["POST"]), Route("/healthz", healthz), *more])
+
+
+async def _enrol(service: Service, asked: Enrol) -> Enrolled | NotEnrolled:
+    identity = service.identity
+    check = await service.write(lambda batch: identity.enrol_begin(batch.record.connection, asked, batch.now_ms))
+    if isinstance(check, NotEnrolled):
+        return check
+    matched = await service.slow(check.matches)
+
+    def finish(batch: Batch) -> Enrolled | NotEnrolled:
+        made = identity.enrol_finish(batch.record.connection, check, matched, batch.now_ms, batch.random)
+        batch.directory()
+        return made
+
+    return await service.write(finish)
+
+
+def _answer(answer: Enrolled | NotEnrolled, status: int) -> Response:
+    return Response(encode(answer), status_code=status, media_type=MSGPACK)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one.  Raises `OSError` where it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(2_048)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def server_of(
+    service: Service,
+    more: Sequence[BaseRoute] = (),
+    tls_certificate: Path | None = None,
+    tls_key: Path | None = None,
+) -> uvicorn.Server:
+    """uvicorn, ready to `serve` on sockets that `listen` made; its log is the caller's business."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            build_app(service, more),
+            http="h11",
+            ws=sync_protocol(service),  # type: ignore[arg-type]  # it is called like the protocol class that it makes
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            ssl_certfile=tls_certificate,
+            ssl_keyfile=tls_key,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+
+@asynccontextmanager
+async def serving(service: Service, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
+    """Runs the service on a socket for as long as the block lasts; gives the port."""
+    listening = listen(host, port)
+    server = server_of(service)
+    await service.start()
+    task = asyncio.ensure_future(server.serve([listening]))
+    try:
+        while not server.started:
+            if task.done():
+                task.result()
+            await asyncio.sleep(0.005)
+        yield int(listening.getsockname()[1])
+    finally:
+        await service.stop()
+        server.should_exit = True
+        await task
+        listening.close()

@@ -1,0 +1,396 @@
+"""The relay between its connections and its record: events become jobs, outcomes become frames.
+
+All of it runs on one thread and does no I/O of its own: connections are a port, jobs are run by the shell
+(`relay.service`), which gives their results back on this thread.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from crdtmed.contract import Kind
+from crdtmed.limits import (
+    HANDSHAKE_TIMEOUT_MS,
+    MAX_CONNECTIONS,
+    MAX_INBOX_BYTES,
+    MAX_SUBSCRIPTIONS,
+    MAX_UNAUTHENTICATED_CONNECTIONS,
+    SEND_BUDGET_BYTES,
+)
+from crdtmed.wire import frames
+from crdtmed.wire.frames import Want, encode_frame
+from relay import conversing
+from relay.commit import HandBack, Outcome, Push, Request
+from relay.fanout import Fanout
+from relay.identity.port import Identity, RandomBytes
+from relay.jobs import Ask, Judge, Read, Slow, Write
+from relay.reading import Answer
+from relay.session import Session, State
+from relay.session_events import (
+    Authenticated,
+    Closed,
+    Event,
+    GivenBack,
+    Pushed,
+    Requested,
+    Said,
+    Unwanted,
+    Wanted,
+)
+
+ASKING: Final = frozenset({Kind.SIGN, Kind.AMEND, Kind.RESUME})
+WANTS_A_READ: Final = 256
+
+
+class Peer(Protocol):
+    """A connection as the hub sees it; no method waits or raises."""
+
+    def write(self, messages: list[bytes]) -> None:
+        """Sends whole messages, in order."""
+
+    def waiting(self) -> int:
+        """Bytes that were written and have not left."""
+
+    def pause(self) -> None:
+        """Takes nothing more from the peer."""
+
+    def resume(self) -> None:
+        """Takes from the peer again."""
+
+    def close(self, code: str, says: str) -> None:
+        """Ends it, after what was written."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """One device's connection, with what is still to be sent to it."""
+
+    id: int
+    peer: Peer
+    session: Session
+    since_ms: int
+    public: bytes = b""
+    wants: deque[Want] = field(default_factory=deque)
+    reading: bool = False
+    paused: bool = False
+    taken: int = 0
+
+    @property
+    def device(self) -> str:
+        """The device that it is, or says that it is."""
+        return self.session.device
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the hub has counted since it began, for metrics."""
+
+    connections: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    dropped: int = 0
+    closes: dict[str, int] = field(default_factory=dict)
+
+
+class Hub:
+    """Connections, subscriptions and waiting work of one relay."""
+
+    def __init__(self, identity: Identity, random: RandomBytes) -> None:
+        self.identity = identity
+        self.random = random
+        self.connections: dict[int, Connection] = {}
+        self.devices: dict[str, Connection] = {}
+        self.fanout = Fanout()
+        self.counts = Counts()
+        self.now_ms = 0
+        self.inbox: deque[Judge] = deque()
+        self.inbox_bytes = 0
+        self.reads: deque[Read] = deque()
+        self.writes: deque[Write] = deque()
+        self.slow: deque[Slow] = deque()
+        self.asks: deque[Ask] = deque()
+        self.closing = False
+        self._next = 0
+
+    # ---- connections ------------------------------------------------------------------------------------------
+
+    def opened(self, peer: Peer, now_ms: int) -> Connection | None:
+        """A new connection; None, and the peer closed, where there are too many."""
+        self.now_ms = now_ms
+        strangers = len(self.connections) - len(self.devices)
+        if self.closing or len(self.connections) >= MAX_CONNECTIONS or strangers >= MAX_UNAUTHENTICATED_CONNECTIONS:
+            peer.write([encode_frame(frames.Bye("busy", "this relay takes no more connections now: try again later"))])
+            peer.close("busy", "too many connections")
+            return None
+        self._next += 1
+        session = Session(self.identity.relay_signer, self.identity.relay_key, self.random)
+        connection = self.connections[self._next] = Connection(self._next, peer, session, now_ms)
+        self.counts.connections += 1
+        return connection
+
+    def received(self, connection: Connection, data: bytes, now_ms: int) -> None:
+        """A message of a peer."""
+        self.now_ms = now_ms
+        self.counts.frames_in += 1
+        self.counts.bytes_in += len(data)
+        for event in connection.session.receive(data, now_ms):
+            self._event(connection, event, len(data))
+        self.flush(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone."""
+        if self.connections.pop(connection.id, None) is None:
+            return
+        self.fanout.leave(connection.id)
+        if self.devices.get(connection.device) is connection:
+            del self.devices[connection.device]
+
+    def drained(self, connection: Connection, now_ms: int) -> None:
+        """What was written to the peer has left, or most of it."""
+        self.now_ms = now_ms
+        self._let_go(connection)
+        self._read_wants(connection)
+
+    def flush(self, connection: Connection) -> None:
+        """Sends what the session has to say."""
+        out = connection.session.drain()
+        if out and connection.id in self.connections:
+            self.write(connection, out)
+        if connection.session.state is State.CLOSED:
+            self.lost(connection)
+
+    def write(self, connection: Connection, messages: list[bytes]) -> None:
+        """Sends messages; a peer that does not read is not read either."""
+        self.counts.frames_out += len(messages)
+        self.counts.bytes_out += sum(map(len, messages))
+        connection.peer.write(messages)
+        if not connection.paused and connection.peer.waiting() > SEND_BUDGET_BYTES:
+            connection.paused = True
+            connection.peer.pause()
+
+    def send(self, connection: Connection, frame: frames.ToDevice) -> None:
+        """Sends a frame, if the connection is still there."""
+        if connection.id in self.connections:
+            self.write(connection, [encode_frame(frame)])
+
+    def close(self, connection: Connection, code: str, says: str) -> None:
+        """Ends a conversation from this side."""
+        for event in connection.session.close(code, says):
+            self._event(connection, event, 0)
+        self.flush(connection)
+
+    def tick(self, now_ms: int) -> None:
+        """Closes those who have not said who they are in time; call it every second or so."""
+        self.now_ms = now_ms
+        for connection in list(self.connections.values()):
+            known = connection.session.state in (State.OPEN, State.REVOKED)
+            if not known and now_ms - connection.since_ms > HANDSHAKE_TIMEOUT_MS:
+                self.close(connection, "handshake_timeout", "the handshake was not done in time")
+
+    def stop(self) -> None:
+        """No more connections; everybody is told goodbye."""
+        self.closing = True
+        for connection in list(self.connections.values()):
+            self.close(connection, "closing", "the relay stops: connect again later")
+
+    def _let_go(self, connection: Connection) -> None:
+        roomy = connection.peer.waiting() <= SEND_BUDGET_BYTES // 2 and self.inbox_bytes < MAX_INBOX_BYTES
+        if connection.paused and roomy:
+            connection.paused = False
+            connection.peer.resume()
+
+    # ---- events -----------------------------------------------------------------------------------------------
+
+    def _event(self, connection: Connection, event: Event, size: int) -> None:
+        match event:
+            case Pushed(document=document, update=update, raw=raw, said=said):
+                self._judge(connection, Push(connection.id, connection.device, document, update, raw, said), size)
+            case Requested(said=said):
+                self._request(connection, said, size)
+            case GivenBack(document=document, said=said):
+                back = HandBack(connection.id, connection.device, document, said)
+                authors = sorted({one.signed.statement.device for one in said})
+                self.reads.append(
+                    Read(
+                        lambda reader: reader.certificates(authors),
+                        lambda found: self._judge(
+                            connection,
+                            back,
+                            size,
+                            {device: held.signing for device, held in found.items() if held is not None},
+                        ),
+                        lambda error: conversing.unread(self, connection, error),
+                    )
+                )
+            case Wanted(wants=wants):
+                self._want(connection, wants)
+            case Unwanted(documents=documents):
+                self.fanout.unwant(connection.id, documents)
+            case Authenticated(device=device):
+                former = self.devices.get(device)
+                self.devices[device] = connection
+                if former is not None and former is not connection:
+                    self.close(former, "replaced", "the device has connected anew")
+                conversing.begin(self, connection, event)
+            case Closed(code=code, says=says):
+                self.counts.closes[code] = self.counts.closes.get(code, 0) + 1
+                connection.peer.write(connection.session.drain())
+                connection.peer.close(code, says)
+                self.lost(connection)
+            case _:
+                conversing.answer(self, connection, event)
+
+    def events(self, connection: Connection, events: Iterable[Event]) -> None:
+        """Events that came of the shell's own calls on a session."""
+        for event in events:
+            self._event(connection, event, 0)
+        self.flush(connection)
+
+    def _judge(
+        self,
+        connection: Connection,
+        item: Push | Request | HandBack,
+        size: int,
+        publics: dict[str, bytes] | None = None,
+    ) -> None:
+        self.inbox.append(Judge(item, publics or {connection.device: connection.public}, size))
+        self.inbox_bytes += size
+        if self.inbox_bytes >= MAX_INBOX_BYTES and not connection.paused:
+            connection.paused = True
+            connection.peer.pause()
+
+    def _request(self, connection: Connection, said: Said, size: int) -> None:
+        def ready(it: Said) -> None:
+            self._judge(connection, Request(connection.id, connection.device, it), size)
+
+        if said.signed.statement.kind not in ASKING:
+            ready(said)
+            return
+        conversing.with_knowledge(self, connection, said, ready)
+
+    # ---- subscriptions ----------------------------------------------------------------------------------------
+
+    def _want(self, connection: Connection, wants: Iterable[Want]) -> None:
+        for want in wants:
+            if self.fanout.count(connection.id) >= MAX_SUBSCRIPTIONS:
+                self.close(connection, "too_many_subscriptions", f"at most {MAX_SUBSCRIPTIONS} documents")
+                return
+            self.fanout.want(connection.id, want.document)
+            connection.wants.append(want)
+        self._read_wants(connection)
+
+    def _read_wants(self, connection: Connection) -> None:
+        """Reads for a connection what it lacks, one chunk at a time, while it takes what is sent."""
+        if connection.reading or not connection.wants or connection.peer.waiting() > SEND_BUDGET_BYTES // 2:
+            return
+        wants = [connection.wants.popleft() for _ in range(min(WANTS_A_READ, len(connection.wants)))]
+        connection.reading = True
+
+        def then(answers: list[Answer]) -> None:
+            connection.reading = False
+            connection.wants.extendleft(reversed(wants[len(answers) :]))
+            if connection.id in self.connections:
+                self._answered(connection, answers)
+                self._read_wants(connection)
+
+        self.reads.append(
+            Read(
+                lambda reader: reader.answers(connection.device, wants),
+                then,
+                lambda error: conversing.unread(self, connection, error),
+            )
+        )
+
+    def _answered(self, connection: Connection, answers: list[Answer]) -> None:
+        out: list[bytes] = []
+        bases = []
+        runs = []
+        for answer in answers:
+            if not self.fanout.wants(connection.id, answer.document):
+                continue
+            if answer.refused is not None:
+                self.fanout.unwant(connection.id, (answer.document,))
+                out.append(encode_frame(frames.Evicted(answer.document, answer.refused)))
+                continue
+            if answer.base is not None:
+                bases.append(answer.base)
+            if answer.run is not None:
+                runs.append(answer.run)
+            more = self.fanout.caught(connection.id, answer.document, answer.epoch, answer.position)
+            if more is not None:
+                connection.wants.append(Want(answer.document, *more))
+        if bases:
+            out.append(encode_frame(frames.Bases(tuple(bases), len(connection.wants))))
+        if runs:
+            out.append(encode_frame(frames.Changes(tuple(runs))))
+        if out:
+            self.write(connection, out)
+
+    # ---- outcomes ---------------------------------------------------------------------------------------------
+
+    def settled(self, judged: Iterable[Judge], outcome: Outcome) -> None:
+        """What a commit has to tell: verdicts first, then what changed, to whom it concerns."""
+        out: dict[int, list[bytes]] = {}
+        for judge in judged:
+            self.inbox_bytes -= judge.size
+            connection = self.connections.get(judge.item.connection)
+            if connection is not None and not isinstance(judge.item, HandBack):
+                connection.session.answered(1)
+        for number, verdicts in outcome.verdicts.items():
+            out.setdefault(number, []).append(encode_frame(frames.Verdicts(outcome.now_ms, tuple(verdicts))))
+        for number, gaps in outcome.gaps.items():
+            told = dict.fromkeys(gaps)
+            out.setdefault(number, []).extend(
+                encode_frame(frames.Gap(gap.document, gap.client, gap.clock)) for gap in told
+            )
+        spread = self.fanout.spread(outcome.changes)
+        for number, (frame, runs) in spread.frames.items():
+            connection = self.connections.get(number)
+            if connection is None:
+                continue
+            if connection.peer.waiting() + len(frame) > SEND_BUDGET_BYTES:
+                self._drop(connection, runs)
+            else:
+                out.setdefault(number, []).append(frame)
+        for number, messages in out.items():
+            connection = self.connections.get(number)
+            if connection is not None:
+                self.write(connection, messages)
+        for number, document, position in spread.lost:
+            self._behind(number, document, position)
+        for number, (code, says) in outcome.closes.items():
+            connection = self.connections.get(number)
+            if connection is not None:
+                self.close(connection, code, says)
+        for connection in [held for held in self.connections.values() if held.paused]:
+            self._let_go(connection)
+        if outcome.external or "directory" in outcome.changes:
+            conversing.check_revocations(self)
+        if outcome.external:
+            conversing.catch_up(self)
+
+    def failed(self, judged: Iterable[Judge]) -> None:
+        """A commit failed: nothing is answered, and who waits for an answer connects anew and sends it again."""
+        for judge in judged:
+            self.inbox_bytes -= judge.size
+            connection = self.connections.get(judge.item.connection)
+            if connection is not None:
+                self.close(connection, "not_committed", "the relay could not commit: connect and send it again")
+
+    def _drop(self, connection: Connection, runs: Iterable[tuple[str, int]]) -> None:
+        """A slow reader: its queue for these documents is dropped, and it gets what it lacks once it has read."""
+        for document, first in runs:
+            self.counts.dropped += 1
+            self._behind(connection.id, document, first - 1)
+
+    def _behind(self, number: int, document: str, position: int) -> None:
+        connection = self.connections.get(number)
+        if connection is None:
+            return
+        held = self.fanout.drop(number, document)
+        epoch = held[0] if held is not None else self.fanout.standing.get(document, ("", 0))[0]
+        connection.wants.append(Want(document, epoch, position))
+        self._read_wants(connection)

@@ -1,0 +1,235 @@
+"""Reads of the record beside the writer: bases, what somebody lacks, verdicts, digests, and who may see what.
+
+One reader has a connection of its own and is used by one thread at a time.  Each public read is one transaction, so
+that what it says belongs to one moment.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from crdtmed.aggregates.patient import PatientRegister
+from crdtmed.aggregates.prescription import PrescriptionRegister
+from crdtmed.documents import BadName, Document, DocumentKind, parse
+from crdtmed.limits import BASE_CACHE_BYTES, MAX_CATCH_UP_UPDATES
+from crdtmed.signed import Certificate, DocumentDigest, Revocation, seal
+from crdtmed.wire.frames import BaseState, Run, Want
+from relay.admission.admit import question
+from relay.admission.facts import KnowledgeQuestion, Submission
+from relay.batch import Batch, stored_verdict
+from relay.identity.port import Identity, RandomBytes
+from relay.live import Live
+from relay.registers import load_replica
+from relay.session_events import Said
+from relay.storage.port import Record
+from relay.storage.rebuild import Base, base, slots, updates
+from relay.storage.rows import DocumentRow
+
+CHUNK_BYTES: Final = 524_288
+"""How much one read gathers for one connection before it lets others have their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one wanted document gets: a whole base, a run of updates, or a code why not."""
+
+    document: str
+    epoch: str
+    position: int
+    base: BaseState | None = None
+    run: Run | None = None
+    refused: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Its bytes, about."""
+        if self.base is not None:
+            return len(self.base.update) + len(self.base.digest)
+        return sum(map(len, self.run.updates)) if self.run is not None else 0
+
+
+class Reader:
+    """Reads on a connection of its own."""
+
+    def __init__(self, record: Record, identity: Identity, now: Callable[[], int], random: RandomBytes) -> None:
+        self._record = record
+        self._identity = identity
+        self._now = now
+        self._random = random
+        self._bases: OrderedDict[str, BaseState] = OrderedDict()
+        self._held = 0
+
+    @contextmanager
+    def _moment(self) -> Iterator[Batch]:
+        """One consistent view; a batch that is never finished serves as its facts."""
+        connection = self._record.connection
+        connection.execute("BEGIN")
+        try:
+            yield Batch(self._record, Live(), self._identity, self._now(), self._random)
+        finally:
+            connection.execute("ROLLBACK")
+
+    # ---- who --------------------------------------------------------------------------------------------------
+
+    def identify(self, device: str) -> tuple[Certificate | None, tuple[Revocation, bytes] | None, bool]:
+        """A device's certificate, its revocation, and whether it may still hand over."""
+        with self._moment():
+            connection = self._record.connection
+            revocation = self._identity.revocation(connection, device)
+            may = revocation is not None and self._identity.may_hand_over(connection, device)
+            return self._identity.certificate(connection, device), revocation, may
+
+    def certificates(self, devices: Sequence[str]) -> dict[str, Certificate | None]:
+        """The certificates of authors."""
+        with self._moment():
+            return {device: self._identity.certificate(self._record.connection, device) for device in devices}
+
+    def revoked(self, devices: Sequence[str]) -> dict[str, tuple[bytes, bool]]:
+        """Those of the devices that are out of service: the signed revocation, and whether they may hand over."""
+        with self._moment():
+            connection = self._record.connection
+            found = {device: self._identity.revocation(connection, device) for device in devices}
+            return {
+                device: (revocation[1], self._identity.may_hand_over(connection, device))
+                for device, revocation in found.items()
+                if revocation is not None
+            }
+
+    # ---- documents --------------------------------------------------------------------------------------------
+
+    def answers(self, device: str, wants: Sequence[Want]) -> list[Answer]:
+        """What to send for the first of ``wants``, as many as make a chunk; at least one."""
+        made: list[Answer] = []
+        size = 0
+        with self._moment() as batch:
+            access = _Access(batch, self._identity.sites(self._record.connection, device, batch.now_ms))
+            for want in wants:
+                refused = access.refusal(want.document)
+                if refused is not None:
+                    made.append(Answer(want.document, "", 0, refused=refused))
+                    continue
+                made.append(self._answer(want))
+                size += made[-1].size
+                if size >= CHUNK_BYTES:
+                    break
+        return made
+
+    def refusals(self, device: str, documents: Sequence[str]) -> dict[str, str]:
+        """Which of the documents the device may not see, and why."""
+        with self._moment() as batch:
+            access = _Access(batch, self._identity.sites(self._record.connection, device, batch.now_ms))
+            found = {document: access.refusal(document) for document in documents}
+        return {document: refused for document, refused in found.items() if refused is not None}
+
+    def positions(self) -> dict[str, int]:
+        """Where every document stands."""
+        with self._moment():
+            return self._record.documents()
+
+    def digest(self, document: str) -> bytes | None:
+        """The signed digest of a document as it stands; None where nothing was ever committed to it."""
+        with self._moment():
+            row = self._record.document(document)
+            return None if row is None else self._base(row).digest
+
+    def _answer(self, want: Want) -> Answer:
+        row = self._record.document(want.document)
+        if row is None:
+            return Answer(want.document, "", 0, run=Run(want.document, "", 1, ()))
+        lacks = row.position - want.position
+        continues = want.epoch == row.epoch and row.floor <= want.position <= row.position
+        if continues and lacks <= MAX_CATCH_UP_UPDATES:
+            parts = tuple(self._updates(row, want.position)) if lacks else ()
+            run = Run(row.name, row.epoch, want.position + 1, parts)
+            return Answer(row.name, row.epoch, row.position, run=run)
+        return Answer(row.name, row.epoch, row.position, base=self._base(row))
+
+    def _updates(self, row: DocumentRow, after: int) -> list[bytes]:
+        document = parse(row.name)
+        changes = self._record.changes(row.id, after, row.position)
+        if not document.written_by_devices:
+            return updates(document.root, (), (), changes, after, row.position)
+        found = slots(
+            self._record.statements_of(row.id, after, row.position),
+            self._record.tombstones_of(row.id, after, row.position),
+        )
+        return updates(document.root, self._record.clients(row.id), found, changes, after, row.position)
+
+    def _base(self, row: DocumentRow) -> BaseState:
+        held = self._bases.get(row.name)
+        if held is not None and (held.epoch, held.position) == (row.epoch, row.position):
+            self._bases.move_to_end(row.name)
+            return held
+        made = whole(self._record, row)
+        signer = self._identity.relay_signer
+        digest = seal(DocumentDigest(row.name, row.epoch, row.position, self._now(), made.digest), signer)
+        state = BaseState(row.name, row.epoch, row.position, made.update, digest)
+        self._forget(row.name)
+        self._bases[row.name] = state
+        self._held += len(state.update)
+        while self._held > BASE_CACHE_BYTES and self._bases:
+            self._forget(next(iter(self._bases)))
+        return state
+
+    def _forget(self, name: str) -> None:
+        held = self._bases.pop(name, None)
+        if held is not None:
+            self._held -= len(held.update)
+
+    # ---- statements -------------------------------------------------------------------------------------------
+
+    def verdicts(self, refs: Sequence[str]) -> list[bytes]:
+        """The stored verdicts of these statements; unknown ones are left out."""
+        with self._moment():
+            rows = [self._record.statement(ref) for ref in refs]
+            return [stored_verdict(self._record, row) for row in rows if row is not None]
+
+    def question(self, said: Said) -> KnowledgeQuestion | None:
+        """What to ask the knowledge base about a request."""
+        with self._moment() as batch:
+            return question(batch, Submission(said.signed, said.content, None, batch.now_ms, said.challenge))
+
+
+def whole(record: Record, row: DocumentRow) -> Base:
+    """A document whole, out of the record."""
+    document = parse(row.name)
+    if not document.written_by_devices:
+        replica = load_replica(record, document, 1)
+        return Base(replica.snapshot(), replica.digest())
+    found = slots(record.statements_of(row.id, 0, row.position), record.tombstones_of(row.id, 0, row.position))
+    return base(document.root, record.clients(row.id), found)
+
+
+class _Access:
+    """What the sites of a device's grants open."""
+
+    def __init__(self, batch: Batch, sites: frozenset[str]) -> None:
+        self._batch = batch
+        self._sites = sites
+        self._patients: dict[str, str | None] = {}
+
+    def refusal(self, name: str) -> str | None:
+        """Why the document is not for it; None where it is."""
+        try:
+            document = parse(name)
+        except BadName:
+            return "unknown_document"
+        if document.kind in (DocumentKind.DIRECTORY, DocumentKind.FORMULARY):
+            return None
+        if document.kind in (DocumentKind.SITE, DocumentKind.SITE_LOG):
+            return None if document.scope_id in self._sites else "site_not_granted"
+        if document.scope_id not in self._patients:
+            self._patients[document.scope_id] = self._patient(document)
+        return self._patients[document.scope_id]
+
+    def _patient(self, document: Document) -> str | None:
+        register = self._batch.register(document.scope, "patient")
+        if not isinstance(register, PatientRegister):
+            return "unknown_document" if self._sites else "patient_not_in_care"
+        if not self._sites.isdisjoint(register.care_sites):
+            return None
+        prescriptions = self._batch.registers(document.scope, "prescription")
+        served = {each.site for each in prescriptions if isinstance(each, PrescriptionRegister)}
+        return "patient_not_in_care" if self._sites.isdisjoint(served) else None

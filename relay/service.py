@@ -1,0 +1,385 @@
+"""The relay as a running thing: one writer's thread, one reader's, one that verifies, and the loop between them.
+
+`Service` is everything but the sockets (`relay.app`): it runs the hub's jobs on threads and brings their results back
+to the loop.  Nothing is told to anybody before the commit that it belongs to has returned.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from crdtmed.limits import MAX_BATCH_STATEMENTS
+from crdtmed.statement import verify
+from relay.batch import Batch
+from relay.commit import HandBack, Outcome, Request, Task, commit_batch
+from relay.hub import Connection, Hub, Peer
+from relay.identity.keyring import Keyring
+from relay.identity.leases import Terms
+from relay.identity.port import RandomBytes
+from relay.identity.service import open_identity
+from relay.jobs import Judge, Read, Slow, Write
+from relay.knowledge.port import KnowledgeBase
+from relay.live import Live
+from relay.reading import Reader
+from relay.storage.record import SqlRecord
+from relay.storage.sqlite import data_version, open_sqlite
+
+LOG: Final = logging.getLogger("crdtmed.relay")
+POLL_S: Final = 0.25
+TICK_S: Final = 1.0
+READS_A_HOP: Final = 64
+INLINE: Final = 8
+"""So many statements are verified by the writer itself when it is idle: that saves a hop between threads."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Timings:
+    """What commits took, for metrics: how many, how long, and the verdicts given by status and reason."""
+
+    commits: int = 0
+    commit_s: float = 0.0
+    spread_s: float = 0.0
+    failed: int = 0
+    judged: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class Service:
+    """A relay on the database at ``path``; `start` it on a loop, then hand it connections.
+
+    ``now`` gives milliseconds since the Unix epoch, ``random`` cryptographic bytes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        ring: Keyring,
+        terms: Terms,
+        knowledge: KnowledgeBase,
+        now: Callable[[], int],
+        random: RandomBytes,
+    ) -> None:
+        self.now: Final = now
+        self.random: Final = random
+        self.knowledge: Final = knowledge
+        self.timings: Final = Timings()
+        self._connection = open_sqlite(path)
+        self._record = SqlRecord(self._connection)
+        self._live = Live()
+        _begin(self._connection)
+        self.identity: Final = open_identity(self._connection, ring, terms, now())
+        self._connection.execute("COMMIT")
+        commit_batch(self._record, self._live, [Task(0, Batch.directory)], self.identity, now(), random)
+        self._reading = open_sqlite(path, read_only=True)
+        self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
+        self.hub: Final = Hub(self.identity, random)
+        self._threads = {name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "verify", "slow")}
+        self._busy: set[str] = set()
+        self._verified: list[Judge] = []
+        self._asking: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._idle = asyncio.Event()
+        self._stopping = False
+
+    # ---- life -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to work on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._tick()
+        self._poll()
+
+    async def stop(self) -> None:
+        """Says goodbye to everybody, finishes what is under way, and closes the database."""
+        self._stopping = True
+        self.hub.stop()
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in self._asking:
+            task.cancel()
+        while self._busy or self.hub.inbox or self.hub.writes or self._verified:
+            self._idle.clear()
+            self.pump()
+            await self._idle.wait()
+        for pool in self._threads.values():
+            pool.shutdown()
+        self._reading.close()
+        self._connection.close()
+
+    # ---- connections, for the sockets ---------------------------------------------------------------------------
+
+    def opened(self, peer: Peer) -> Connection | None:
+        """A new connection."""
+        return self.hub.opened(peer, self.now())
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """A message came."""
+        self.hub.received(connection, data, self.now())
+        self.pump()
+
+    def drained(self, connection: Connection) -> None:
+        """What was written has left."""
+        self.hub.drained(connection, self.now())
+        self.pump()
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone."""
+        self.hub.lost(connection)
+
+    # ---- work of others -----------------------------------------------------------------------------------------
+
+    async def write(self, act: Callable[[Batch], T]) -> T:
+        """Runs ``act`` in a commit of the writer's; raises what it raises, with nothing written."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.hub.writes.append(Write(act, _settle(future), _fail(future)))
+        self.pump()
+        return await future
+
+    async def read(self, act: Callable[[Reader], T]) -> T:
+        """Runs ``act`` beside the writer."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.hub.reads.append(Read(act, _settle(future), _fail(future)))
+        self.pump()
+        return await future
+
+    async def slow(self, act: Callable[[], T]) -> T:
+        """Runs something slow, one at a time."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.hub.slow.append(Slow(act, _settle(future)))
+        self.pump()
+        return await future
+
+    # ---- the pump -----------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Gives every idle thread what waits for it."""
+        hub = self.hub
+        while hub.asks:
+            ask = hub.asks.popleft()
+            task = asyncio.ensure_future(self._ask(ask.question, ask.then))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        if hub.reads and "read" not in self._busy:
+            reads = [hub.reads.popleft() for _ in range(min(READS_A_HOP, len(hub.reads)))]
+            self._run("read", lambda: _read_all(self._reader, reads), self._did_read)
+        if hub.slow and "slow" not in self._busy:
+            slow = hub.slow.popleft()
+            self._run("slow", slow.run, lambda result, error: self._did_slow(slow, result, error))
+        self._pump_writer()
+
+    def _pump_writer(self) -> None:
+        hub = self.hub
+        writing = "write" in self._busy
+        if not writing and hub.writes:
+            writes = list(hub.writes)
+            hub.writes.clear()
+            self._run("write", lambda: self._do_writes(writes), self._did_write)
+            writing = True
+        verifying = "verify" in self._busy
+        if not writing and (self._verified or (hub.inbox and not verifying)):
+            judges = self._verified or _take(hub, INLINE)
+            unverified = judges if not self._verified else []
+            self._verified = []
+            self._run(
+                "write",
+                lambda: self._commit(judges, bool(unverified)),
+                lambda result, error: self._did_commit(judges, result, error),
+            )
+        if hub.inbox and not verifying and len(self._verified) < MAX_BATCH_STATEMENTS:
+            judges = _take(hub, MAX_BATCH_STATEMENTS)
+            self._run("verify", lambda: [_verified(judge) for judge in judges], self._did_verify)
+
+    def _run(self, name: str, run: Callable[[], Any], then: Callable[[Any, BaseException | None], None]) -> None:
+        assert self._loop is not None
+        self._busy.add(name)
+
+        def done(future: asyncio.Future[Any]) -> None:
+            self._busy.discard(name)
+            self.hub.now_ms = self.now()
+            error = future.exception()
+            then(None if error is not None else future.result(), error)
+            self.pump()
+            self._idle.set()
+
+        self._loop.run_in_executor(self._threads[name], run).add_done_callback(done)
+
+    async def _ask(self, question: Any, then: Callable[[Any], None]) -> None:
+        answer = await self.knowledge.ask(question)
+        then(answer)
+        self.pump()
+
+    # ---- on the threads -----------------------------------------------------------------------------------------
+
+    def _commit(self, judges: Sequence[Judge], unverified: bool) -> tuple[Outcome, float]:
+        began = time.monotonic()
+        checked = [_verified(judge) for judge in judges] if unverified else judges
+        forged = {judge.item.connection for judge in checked if not judge.publics}
+        items = [judge.item for judge in checked if judge.item.connection not in forged]
+        outcome = commit_batch(self._record, self._live, items, self.identity, self.now(), self.random)
+        outcome.closes.update(dict.fromkeys(forged, ("bad_signature", "a statement is not signed by its author")))
+        return outcome, time.monotonic() - began
+
+    def _do_writes(self, writes: Sequence[Write]) -> list[tuple[Write, Any, Exception | None, Outcome | None]]:
+        """All in one commit; where one of them raises, each in its own."""
+        try:
+            outcome = self._tasks(writes)
+        except Exception:
+            if len(writes) == 1:
+                raise
+        else:
+            return [
+                (write, outcome.results[number], None, outcome if number == 0 else None)
+                for number, write in enumerate(writes)
+            ]
+        done: list[tuple[Write, Any, Exception | None, Outcome | None]] = []
+        for write in writes:
+            try:
+                outcome = self._tasks([write])
+            except Exception as error:  # noqa: BLE001 - it is given to whom it concerns
+                done.append((write, None, error, None))
+            else:
+                done.append((write, outcome.results[0], None, outcome))
+        return done
+
+    def _tasks(self, writes: Sequence[Write]) -> Outcome:
+        tasks = [Task(number, write.run) for number, write in enumerate(writes)]
+        return commit_batch(self._record, self._live, tasks, self.identity, self.now(), self.random)
+
+    def _look(self) -> Outcome | None:
+        """What another process has written, if any has."""
+        if self._live.version in (None, data_version(self._connection)):
+            return None
+        return commit_batch(self._record, self._live, (), self.identity, self.now(), self.random)
+
+    # ---- back on the loop ---------------------------------------------------------------------------------------
+
+    def _did_read(self, results: list[tuple[Read, Any]] | None, error: BaseException | None) -> None:
+        if results is None:
+            LOG.error("reading failed", exc_info=error)
+            return
+        for read, result in results:
+            if isinstance(result, Exception):
+                LOG.error("a read failed", exc_info=result)
+                read.failed(result)
+            else:
+                read.then(result)
+
+    def _did_slow(self, slow: Slow, result: Any, error: BaseException | None) -> None:
+        if error is not None:
+            LOG.error("a slow job failed", exc_info=error)
+        else:
+            slow.then(result)
+
+    def _did_verify(self, judges: list[Judge] | None, error: BaseException | None) -> None:
+        assert judges is not None, error
+        self._verified.extend(judges)
+
+    def _did_write(self, results: Any, error: BaseException | None) -> None:
+        if results is None:
+            LOG.error("tasks failed", exc_info=error)
+            return
+        for write, result, failure, outcome in results:
+            if outcome is not None:
+                self.hub.settled((), outcome)
+            if failure is not None:
+                LOG.warning("a task failed: %s", type(failure).__name__)
+                write.failed(failure)
+            else:
+                write.then(result)
+
+    def _did_commit(self, judges: Sequence[Judge], result: Any, error: BaseException | None) -> None:
+        if result is None:
+            self.timings.failed += 1
+            LOG.error("a commit failed", exc_info=error)
+            self.hub.failed(judges)
+            return
+        outcome, took = result
+        began = time.monotonic()
+        self.hub.settled(judges, outcome)
+        self.timings.commits += 1
+        self.timings.commit_s += took
+        self.timings.spread_s += time.monotonic() - began
+        for key, count in outcome.judged.items():
+            self.timings.judged[key] = self.timings.judged.get(key, 0) + count
+
+    # ---- timers -------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        assert self._loop is not None
+        self.hub.tick(self.now())
+        self._timers["tick"] = self._loop.call_later(TICK_S, self._tick)
+
+    def _poll(self) -> None:
+        assert self._loop is not None
+        if "write" not in self._busy and not self._stopping:
+            self._run("write", self._look, self._looked)
+        self._timers["poll"] = self._loop.call_later(POLL_S, self._poll)
+
+    def _looked(self, outcome: Outcome | None, error: BaseException | None) -> None:
+        if error is not None:
+            LOG.error("looking for other processes' writes failed", exc_info=error)
+        elif outcome is not None:
+            self.hub.settled((), outcome)
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def _take(hub: Hub, most: int) -> list[Judge]:
+    """The first of what waits, about ``most`` statements; at least one item."""
+    taken: list[Judge] = []
+    count = 0
+    while hub.inbox:
+        judge = hub.inbox[0]
+        count += 1 if isinstance(judge.item, Request) else len(judge.item.said)
+        if taken and count > most:
+            break
+        taken.append(hub.inbox.popleft())
+    return taken
+
+
+def _verified(judge: Judge) -> Judge:
+    """The item with every signature checked; without keys where one is wrong.
+
+    Of what is handed back, statements that no key fits are left out: it is others' statements that are kept.
+    """
+    item = judge.item
+    if isinstance(item, HandBack):
+        good = tuple(
+            said
+            for said in item.said
+            if (public := judge.publics.get(said.signed.statement.device)) is not None and verify(said.signed, public)
+        )
+        return Judge(HandBack(item.connection, item.device, item.document, good), judge.publics, judge.size)
+    public = judge.publics[item.device]
+    every = (item.said,) if isinstance(item, Request) else item.said
+    if all(verify(said.signed, public) for said in every):
+        return judge
+    return Judge(item, {}, judge.size)
+
+
+def _read_all(reader: Reader, reads: Sequence[Read]) -> list[tuple[Read, Any]]:
+    done: list[tuple[Read, Any]] = []
+    for read in reads:
+        try:
+            done.append((read, read.run(reader)))
+        except Exception as error:  # noqa: BLE001 - one read must not take the others with it
+            done.append((read, error))
+    return done
+
+
+def _settle(future: asyncio.Future[T]) -> Callable[[T], None]:
+    return lambda result: None if future.done() else future.set_result(result)
+
+
+def _fail(future: asyncio.Future[T]) -> Callable[[Exception], None]:
+    return lambda error: None if future.done() else future.set_exception(error)
