@@ -1,0 +1,152 @@
+"""The operator's desk: database, keys and identity service of one relay, and its transactions."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from relay.batch import Batch
+from relay.commit import Task, commit_batch
+from relay.identity import directory
+from relay.identity.keyring import KeyringError, Secrets, keyring, new_secrets, open_secrets, write_secrets
+from relay.identity.leases import Terms
+from relay.identity.service import EmbeddedIdentity, open_identity
+from relay.live import Live
+from relay.settings import Settings
+from relay.storage.migrations import SchemaTooNew
+from relay.storage.record import SqlRecord
+from relay.storage.sqlite import StorageError, open_sqlite
+
+DATABASE: Final = "relay.sqlite"
+SECRETS: Final = "relay.keys"
+
+R = TypeVar("R")
+
+
+class CannotOpen(Exception):
+    """The relay's folder cannot be worked with; the message is one line for people: what, where, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """An open relay: every change is one transaction (`run`), every question a read of ``record``."""
+
+    settings: Settings
+    record: SqlRecord
+    identity: EmbeddedIdentity
+    now_ms: int
+
+    def run(self, act: Callable[[Batch], R]) -> R:
+        """One transaction of the operator's; it shares the writer's lock with a running relay, and is seen by it."""
+        outcome = commit_batch(self.record, Live(), [Task(0, act)], self.identity, self.now_ms, os.urandom)
+        result: R = outcome.results[0]
+        return result
+
+
+def database_of(settings: Settings) -> Path:
+    """The relay's database."""
+    return settings.folder / DATABASE
+
+
+def secrets_of(settings: Settings) -> Path:
+    """The file with the relay's keys."""
+    return settings.folder / SECRETS
+
+
+def passphrase_of(settings: Settings) -> str | None:
+    """The passphrase of the relay's keys, from the file that the settings name; None without one."""
+    if settings.passphrase_file is None:
+        return None
+    try:
+        return settings.passphrase_file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotOpen(f"passphrase_file: {settings.passphrase_file} cannot be read: {error}") from None
+
+
+def terms_of(settings: Settings) -> Terms:
+    """What the settings say of leases and grants."""
+    return Terms(
+        offline_lease_hours=settings.offline_lease_hours,
+        emergency_lease_hours=settings.emergency_lease_hours,
+        grant_hours=settings.grant_hours,
+    )
+
+
+def clock_of(settings: Settings, wall: Callable[[], float] = time.time) -> Callable[[], int]:
+    """The relay's clock in milliseconds: the real one, or an exercise's, which runs ``exercise_clock`` times as fast.
+
+    An exercise's time depends on the real time alone, so that every process of the exercise reads the same.
+    """
+    if settings.exercise_clock == 1:
+        return lambda: int(wall() * 1000)
+    start, factor = settings.exercise_start_ms, settings.exercise_clock
+    return lambda: start + int((wall() * 1000 - start) * factor)
+
+
+def make_relay(settings: Settings) -> str:
+    """Sets up a relay that never ran: folder, keys, database, directory; gives the fingerprint of the identity key.
+
+    Raises `CannotOpen` where there is one already, or the folder cannot be written.
+    """
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if database_of(settings).exists():
+            raise CannotOpen(f"{database_of(settings)} is there already: this folder has a relay")
+        write_secrets(secrets_of(settings), new_secrets(settings.name, os.urandom), passphrase_of(settings), os.urandom)
+    except KeyringError as error:
+        raise CannotOpen(f"{secrets_of(settings)}: {error.says}") from None
+    except OSError as error:
+        raise CannotOpen(f"{settings.folder} cannot be written: {error.strerror}; choose another folder") from None
+    with open_office(settings, fresh=True) as office:
+        return fingerprint(office.identity.ring.identity.public)
+
+
+def fingerprint(public: bytes) -> str:
+    """A public key for people to compare: the first 16 hex digits in fours."""
+    text = public.hex()[2:18]
+    return " ".join(text[at : at + 4] for at in range(0, 16, 4))
+
+
+def read_secrets(settings: Settings) -> Secrets:
+    """The relay's keys; raises `CannotOpen`."""
+    try:
+        return open_secrets(secrets_of(settings), passphrase_of(settings))
+    except KeyringError as error:
+        raise CannotOpen(f"{secrets_of(settings)}: {error.says}") from None
+
+
+@contextlib.contextmanager
+def open_office(settings: Settings, *, fresh: bool = False) -> Iterator[Office]:
+    """The relay of the settings' folder; raises `CannotOpen` with one line that says why not."""
+    if not fresh and not database_of(settings).exists():
+        raise CannotOpen(f"{settings.folder} has no relay: run crdtmed-relay init first, or give its folder")
+    ring = keyring(read_secrets(settings))
+    try:
+        connection = open_sqlite(database_of(settings))
+    except (StorageError, SchemaTooNew) as error:
+        raise CannotOpen(str(error)) from None
+    with contextlib.closing(connection):
+        now = clock_of(settings)()
+        record = SqlRecord(connection)
+        try:
+            identity = _identity(connection, settings, ring, now)
+        except (directory.AnotherIdentity, ValueError) as error:
+            raise CannotOpen(f"{database_of(settings)}: {error}") from None
+        office = Office(settings, record, identity, now)
+        if fresh:
+            office.run(lambda batch: batch.directory())
+        yield office
+
+
+def _identity(connection: Any, settings: Settings, ring: Any, now: int) -> EmbeddedIdentity:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        identity = open_identity(connection, ring, terms_of(settings), now)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return identity
