@@ -184,10 +184,13 @@ def test_a_statement_belongs_where_its_kind_is_carried(kind: Kind) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=4), st.binary(max_size=4), max_size=4), st.randoms(use_true_random=False))
-def test_a_map_has_one_digest_whatever_the_order(content: dict[str, bytes], random: Random) -> None:
+def test_content_has_one_digest_whatever_the_order(content: dict[str, bytes], random: Random) -> None:
     items = list(content.items())
     random.shuffle(items)
     assert documents.map_digest(dict(items)) == documents.map_digest(content)
+    entries = list(content.values())
+    random.shuffle(entries)
+    assert documents.array_digest(entries) == documents.array_digest(content.values())
 
 
 MAPS = st.dictionaries(st.sampled_from(["a", "b", "ab", "é"]), st.sampled_from([b"", b"a", b"ab", b"\0"]), max_size=3)
