@@ -3,10 +3,12 @@
 A service runs them on its threads, a simulator inline; neither knows what they are about.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crdtmed.statement import verify
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
 from relay.commit import HandBack, Push, Request
@@ -54,3 +56,47 @@ class Judge:
     item: Push | Request | HandBack
     publics: dict[str, bytes]
     size: int
+
+
+def take(inbox: deque[Judge], most: int) -> list[Judge]:
+    """The first of what waits, about ``most`` statements; at least one item."""
+    taken: list[Judge] = []
+    count = 0
+    while inbox:
+        judge = inbox[0]
+        count += 1 if isinstance(judge.item, Request) else len(judge.item.said)
+        if taken and count > most:
+            break
+        taken.append(inbox.popleft())
+    return taken
+
+
+def verified(judge: Judge) -> Judge:
+    """The item with every signature checked; without keys where one is wrong.
+
+    Of what is handed back, statements that no key fits are left out: it is others' statements that are kept.
+    """
+    item = judge.item
+    if isinstance(item, HandBack):
+        good = tuple(
+            said
+            for said in item.said
+            if (public := judge.publics.get(said.signed.statement.device)) is not None and verify(said.signed, public)
+        )
+        return Judge(HandBack(item.connection, item.device, item.document, good), judge.publics, judge.size)
+    public = judge.publics[item.device]
+    every = (item.said,) if isinstance(item, Request) else item.said
+    if all(verify(said.signed, public) for said in every):
+        return judge
+    return Judge(item, {}, judge.size)
+
+
+def read_all(reader: Reader, reads: Sequence[Read]) -> list[tuple[Read, Any]]:
+    """Runs reads one after the other; the result of each, or what it raised."""
+    done: list[tuple[Read, Any]] = []
+    for read in reads:
+        try:
+            done.append((read, read.run(reader)))
+        except Exception as error:  # noqa: BLE001 - one read must not take the others with it
+            done.append((read, error))
+    return done

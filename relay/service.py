@@ -5,7 +5,9 @@ to the loop.  Nothing is told to anybody before the commit that it belongs to ha
 """
 
 import asyncio
+import contextlib
 import logging
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -15,18 +17,18 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from crdtmed.limits import MAX_BATCH_STATEMENTS
-from crdtmed.statement import verify
 from relay.batch import Batch
-from relay.commit import HandBack, Outcome, Request, Task, commit_batch
+from relay.commit import Outcome, Task, commit_batch
 from relay.hub import Connection, Hub, Peer
-from relay.identity.keyring import Keyring
+from relay.identity.keyring import Keyring, keyring, open_secrets, settled, signer_of
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
-from relay.identity.service import open_identity
-from relay.jobs import Judge, Read, Slow, Write
+from relay.identity.service import identity_in_force, open_identity
+from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.reading import Reader
+from relay.settings import Settings
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import data_version, open_sqlite
 
@@ -169,7 +171,7 @@ class Service:
             task.add_done_callback(self._asking.discard)
         if hub.reads and "read" not in self._busy:
             reads = [hub.reads.popleft() for _ in range(min(READS_A_HOP, len(hub.reads)))]
-            self._run("read", lambda: _read_all(self._reader, reads), self._did_read)
+            self._run("read", lambda: read_all(self._reader, reads), self._did_read)
         if hub.slow and "slow" not in self._busy:
             slow = hub.slow.popleft()
             self._run("slow", slow.run, lambda result, error: self._did_slow(slow, result, error))
@@ -184,18 +186,17 @@ class Service:
             self._run("write", lambda: self._do_writes(writes), self._did_write)
             writing = True
         verifying = "verify" in self._busy
-        if not writing and (self._verified or (hub.inbox and not verifying)):
-            judges = self._verified or _take(hub, INLINE)
-            unverified = judges if not self._verified else []
-            self._verified = []
-            self._run(
-                "write",
-                lambda: self._commit(judges, bool(unverified)),
-                lambda result, error: self._did_commit(judges, result, error),
-            )
+        if not writing and self._verified:
+            ready, self._verified = self._verified, []
+            self._judge(ready, self._commit)
+        elif not writing and hub.inbox and not verifying:
+            self._judge(take(hub.inbox, INLINE), self._verify_and_commit)
         if hub.inbox and not verifying and len(self._verified) < MAX_BATCH_STATEMENTS:
-            judges = _take(hub, MAX_BATCH_STATEMENTS)
-            self._run("verify", lambda: [_verified(judge) for judge in judges], self._did_verify)
+            waiting = take(hub.inbox, MAX_BATCH_STATEMENTS)
+            self._run("verify", lambda: [verified(judge) for judge in waiting], self._did_verify)
+
+    def _judge(self, judges: list[Judge], run: Callable[[Sequence[Judge]], Any]) -> None:
+        self._run("write", lambda: run(judges), lambda result, error: self._did_commit(judges, result, error))
 
     def _run(self, name: str, run: Callable[[], Any], then: Callable[[Any, BaseException | None], None]) -> None:
         assert self._loop is not None
@@ -218,11 +219,13 @@ class Service:
 
     # ---- on the threads -----------------------------------------------------------------------------------------
 
-    def _commit(self, judges: Sequence[Judge], unverified: bool) -> tuple[Outcome, float]:
+    def _verify_and_commit(self, judges: Sequence[Judge]) -> tuple[Outcome, float]:
+        return self._commit([verified(judge) for judge in judges])
+
+    def _commit(self, judges: Sequence[Judge]) -> tuple[Outcome, float]:
         began = time.monotonic()
-        checked = [_verified(judge) for judge in judges] if unverified else judges
-        forged = {judge.item.connection for judge in checked if not judge.publics}
-        items = [judge.item for judge in checked if judge.item.connection not in forged]
+        forged = {judge.item.connection for judge in judges if not judge.publics}
+        items = [judge.item for judge in judges if judge.item.connection not in forged]
         outcome = commit_batch(self._record, self._live, items, self.identity, self.now(), self.random)
         outcome.closes.update(dict.fromkeys(forged, ("bad_signature", "a statement is not signed by its author")))
         return outcome, time.monotonic() - began
@@ -334,52 +337,45 @@ def _begin(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
 
 
-def _take(hub: Hub, most: int) -> list[Judge]:
-    """The first of what waits, about ``most`` statements; at least one item."""
-    taken: list[Judge] = []
-    count = 0
-    while hub.inbox:
-        judge = hub.inbox[0]
-        count += 1 if isinstance(judge.item, Request) else len(judge.item.said)
-        if taken and count > most:
-            break
-        taken.append(hub.inbox.popleft())
-    return taken
-
-
-def _verified(judge: Judge) -> Judge:
-    """The item with every signature checked; without keys where one is wrong.
-
-    Of what is handed back, statements that no key fits are left out: it is others' statements that are kept.
-    """
-    item = judge.item
-    if isinstance(item, HandBack):
-        good = tuple(
-            said
-            for said in item.said
-            if (public := judge.publics.get(said.signed.statement.device)) is not None and verify(said.signed, public)
-        )
-        return Judge(HandBack(item.connection, item.device, item.document, good), judge.publics, judge.size)
-    public = judge.publics[item.device]
-    every = (item.said,) if isinstance(item, Request) else item.said
-    if all(verify(said.signed, public) for said in every):
-        return judge
-    return Judge(item, {}, judge.size)
-
-
-def _read_all(reader: Reader, reads: Sequence[Read]) -> list[tuple[Read, Any]]:
-    done: list[tuple[Read, Any]] = []
-    for read in reads:
-        try:
-            done.append((read, read.run(reader)))
-        except Exception as error:  # noqa: BLE001 - one read must not take the others with it
-            done.append((read, error))
-    return done
-
-
 def _settle(future: asyncio.Future[T]) -> Callable[[T], None]:
     return lambda result: None if future.done() else future.set_result(result)
 
 
 def _fail(future: asyncio.Future[T]) -> Callable[[Exception], None]:
     return lambda error: None if future.done() else future.set_exception(error)
+
+
+DATABASE: Final = "relay.db"
+SECRETS: Final = "relay.keys"
+"""The files in a relay's folder."""
+
+
+def clock_of(settings: Settings) -> Callable[[], int]:
+    """The clock that the settings ask for, in milliseconds: the real one, or, for an exercise, a faster one."""
+    if settings.exercise_clock == 1 and settings.exercise_start_ms == 0:
+        return lambda: time.time_ns() // 1_000_000
+    began, speed, start = time.time_ns(), settings.exercise_clock, settings.exercise_start_ms
+    return lambda: start + (time.time_ns() - began) * speed // 1_000_000
+
+
+def open_service(
+    settings: Settings,
+    knowledge: KnowledgeBase,
+    now: Callable[[], int] | None = None,
+    random: RandomBytes = secrets.token_bytes,
+) -> Service:
+    """The relay of a folder that was set up.
+
+    Raises `relay.identity.keyring.KeyringError`, `relay.storage.sqlite.StorageError`,
+    `relay.storage.migrations.SchemaTooNew` or `relay.identity.directory.AnotherIdentity`; each says what to do.
+    """
+    clock = now or clock_of(settings)
+    passphrase = settings.passphrase_file.read_text("utf-8").strip() if settings.passphrase_file is not None else None
+    held = open_secrets(settings.folder / SECRETS, passphrase)
+    database = settings.folder / DATABASE
+    if held.next_identity is not None:
+        with contextlib.closing(open_sqlite(database)) as connection:
+            candidates = (signer_of(held.identity), signer_of(held.next_identity))
+            held = settled(held, identity_in_force(connection, candidates).public)
+    terms = Terms(settings.offline_lease_hours, settings.emergency_lease_hours, settings.grant_hours)
+    return Service(database, keyring(held), terms, knowledge, clock, random)

@@ -31,7 +31,9 @@ from relay.identity import enrolment, users
 from relay.identity.keyring import Keyring, keyring, new_secrets
 from relay.identity.leases import Terms
 from relay.identity.service import EmbeddedIdentity, open_identity
+from relay.knowledge.embedded import EmbeddedKnowledge
 from relay.live import Live
+from relay.service import Service
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
 
@@ -57,6 +59,7 @@ class Tablet:
     grant: Grant
     random: Callable[[int], bytes]
     now: Callable[[], int]
+    relay_public: bytes
     number: int = 0
     clocks: dict[tuple[str, int], int] = field(default_factory=dict)
     last: int = 0
@@ -111,6 +114,8 @@ class World:
     """A relay's database with people, places and medicines in it, driven inline."""
 
     def __init__(self, path: str | Path = ":memory:", seed: int = 7) -> None:
+        self.path = path
+        self.knowledge = EmbeddedKnowledge(lambda: None)
         self.random = seeded(seed)
         self.now_ms = START
         self.connection = open_sqlite(path)
@@ -175,7 +180,12 @@ class World:
         granted = self.task(
             lambda _: self.identity.sign_in(self.connection, device, user, password, None, self.now_ms, self.random)
         )
-        return Tablet(device, signer, read(Grant, granted), self.random, self.now)
+        return Tablet(device, signer, read(Grant, granted), self.random, self.now, self.ring.relay.public)
+
+    def service(self) -> Service:
+        """A relay on this world's database (which is a file); the world itself writes nothing meanwhile."""
+        assert self.path != ":memory:"
+        return Service(Path(self.path), self.ring, self.terms, self.knowledge, self.now, self.random)
 
     def log(self, scope: str) -> str:
         """Today's segment of a scope's log."""
