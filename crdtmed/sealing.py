@@ -160,6 +160,9 @@ class DatabaseKeys(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     current: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     previous: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)] | None
 
+    def __repr__(self) -> str:
+        return f"DatabaseKeys({'two' if self.previous is not None else 'one'})"
+
 
 _decode_keys = decoder(DatabaseKeys, 128)
 

@@ -52,6 +52,9 @@ class _Secrets(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     scalar: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     sealing: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
+    def __repr__(self) -> str:
+        return "_Secrets()"
+
 
 _decode_secrets = decoder(_Secrets, 128)
 

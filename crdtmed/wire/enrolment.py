@@ -30,6 +30,9 @@ class Enrol(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     sealing: SealingKey
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
+    def __repr__(self) -> str:
+        return f"Enrol(label={self.label!r})"  # never the code
+
 
 class Enrolled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="enrolled"):
     """The device's certificate, the identity key to pin, the relay keys in service, and a first lease."""

@@ -144,6 +144,9 @@ class SignIn(_Frame, frozen=True, tag="sign_in"):
     password: Annotated[str, msgspec.Meta(max_length=MAX_PASSWORD_CHARS)]
     pin: Annotated[str, msgspec.Meta(max_length=MAX_PIN_CHARS)] | None
 
+    def __repr__(self) -> str:
+        return f"SignIn(user={self.user!r})"  # never password and PIN
+
 
 class AskRoster(_Frame, frozen=True, tag="ask_roster"):
     """The grants issued ahead for a site's roster on this device, each sealed by its user's PIN."""
