@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from msgspec import structs
@@ -96,7 +97,7 @@ def _kept(port: FactsPort, submission: Submission, register: ConflictRegister) -
     """
     homes = _homes(register)
     if isinstance(register.reason, KeyReused) and any(_taken(port, home, register) for home in homes):
-        yield Note("variant", f"{register.ref}/{register.received_at}", register.statement)
+        yield Note("variant", f"{register.ref}/{sha256(register.statement).hexdigest()}", register.statement)
         homes = ()
     yield from (Put(home, register) for home in homes)
     unknown = register.patient is not None and port.register(f"patient/{register.patient}", "patient") is None
