@@ -20,13 +20,14 @@ from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.batch import Batch
 from relay.commit import Outcome, Task, commit_batch
 from relay.hub import Connection, Hub, Peer
-from relay.identity.keyring import Keyring, keyring, open_secrets, settled, signer_of
+from relay.identity.keyring import Keyring, keyring, settled, signer_of
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
 from relay.identity.service import identity_in_force, open_identity
 from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
+from relay.operator.office import clock_of, database_of, read_secrets, terms_of
 from relay.reading import Reader
 from relay.settings import Settings
 from relay.storage.record import SqlRecord
@@ -345,37 +346,21 @@ def _fail(future: asyncio.Future[T]) -> Callable[[Exception], None]:
     return lambda error: None if future.done() else future.set_exception(error)
 
 
-DATABASE: Final = "relay.db"
-SECRETS: Final = "relay.keys"
-"""The files in a relay's folder."""
-
-
-def clock_of(settings: Settings) -> Callable[[], int]:
-    """The clock that the settings ask for, in milliseconds: the real one, or, for an exercise, a faster one."""
-    if settings.exercise_clock == 1 and settings.exercise_start_ms == 0:
-        return lambda: time.time_ns() // 1_000_000
-    began, speed, start = time.time_ns(), settings.exercise_clock, settings.exercise_start_ms
-    return lambda: start + (time.time_ns() - began) * speed // 1_000_000
-
-
 def open_service(
     settings: Settings,
     knowledge: KnowledgeBase,
     now: Callable[[], int] | None = None,
     random: RandomBytes = secrets.token_bytes,
 ) -> Service:
-    """The relay of a folder that was set up.
+    """The relay of a folder that was set up; ``now`` is its clock, in milliseconds, where not the settings' own.
 
-    Raises `relay.identity.keyring.KeyringError`, `relay.storage.sqlite.StorageError`,
+    Raises `relay.operator.office.CannotOpen`, `relay.storage.sqlite.StorageError`,
     `relay.storage.migrations.SchemaTooNew` or `relay.identity.directory.AnotherIdentity`; each says what to do.
     """
-    clock = now or clock_of(settings)
-    passphrase = settings.passphrase_file.read_text("utf-8").strip() if settings.passphrase_file is not None else None
-    held = open_secrets(settings.folder / SECRETS, passphrase)
-    database = settings.folder / DATABASE
+    held = read_secrets(settings)
+    database = database_of(settings)
     if held.next_identity is not None:
         with contextlib.closing(open_sqlite(database)) as connection:
             candidates = (signer_of(held.identity), signer_of(held.next_identity))
             held = settled(held, identity_in_force(connection, candidates).public)
-    terms = Terms(settings.offline_lease_hours, settings.emergency_lease_hours, settings.grant_hours)
-    return Service(database, keyring(held), terms, knowledge, clock, random)
+    return Service(database, keyring(held), terms_of(settings), knowledge, now or clock_of(settings), random)
