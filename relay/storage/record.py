@@ -59,7 +59,7 @@ class SqlRecord:
         rows = self._q.epochs.all(self.connection)
         self._q.add_epoch.many(
             self.connection,
-            [{"document": document, "since": at, "epoch": next(fresh)} for document, at in rows],
+            [{"document": document, "since": at + 1, "epoch": next(fresh)} for document, at in rows],
         )
         self._q.floor.run(self.connection)
         return len(rows)

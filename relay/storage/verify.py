@@ -1,0 +1,262 @@
+"""Whether everything that the relay holds follows from its statements: what a sceptic, or a restored backup, asks.
+
+Documents are made again from the statements and folded once more, update by update, in pycrdt; every signature is
+checked; registers are compared with the documents that carry them, the ledger with its sums and with what each
+statement may have moved.  Nothing here uses what admission used to decide.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from crdtmed.aggregates.conflict import ConflictRegister
+from crdtmed.aggregates.content import ContentError, decode_content
+from crdtmed.aggregates.dispensing_event import Dispense
+from crdtmed.aggregates.prescription import PrescriptionRegister
+from crdtmed.aggregates.registers import decode_register
+from crdtmed.aggregates.stock_item import Adjust, Receipt, StockRegister
+from crdtmed.codec import Undecodable
+from crdtmed.contract import Kind
+from crdtmed.documents import DocumentKind, parse
+from crdtmed.ids import split_ref
+from crdtmed.policies.server_authoritative import NIL
+from crdtmed.replica import Replica, ReplicaBroken
+from crdtmed.signed import Certificate, Forged, Register, unseal
+from crdtmed.statement import BadStatement, Statement, decode, verify
+from crdtmed.updates import Malformed
+from crdtmed.verdict import decode_verdict
+from relay.registers import load_replica
+from relay.storage.port import Record
+from relay.storage.rebuild import RecordBroken, base, slots, updates
+from relay.storage.rows import STATUS_OF, DocumentRow, Place, StatementRow
+
+OPERATOR_PREFIX: Final = "operator."
+SHORTAGE: Final = ("shortage", "shortage closed")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that does not follow: ``what`` is a stable code, ``where`` names it, ``says`` is for people."""
+
+    what: str
+    where: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was looked at, and what was wrong."""
+
+    statements: int
+    documents: int
+    registers: int
+    movements: int
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Whose signatures count: certificates of devices, the relay's public keys past and present."""
+
+    certificate: Callable[[str], Certificate | None]
+    relays: tuple[bytes, ...]
+
+
+def verify_record(record: Record, keys: Keys) -> Verified:
+    """Looks at everything; run it in a transaction, so that it sees one moment.  Takes time, changes nothing."""
+    findings: list[Finding] = []
+    accepted: dict[str, Statement] = {}
+    conflicts: dict[str, str] = {}
+    count = 0
+    for row in record.statements():
+        count += 1
+        findings.extend(_statement(row, keys, accepted, conflicts))
+    names = record.documents()
+    for name in names:
+        row_ = record.document(name)
+        assert row_ is not None
+        findings.extend(_document(record, row_, keys))
+    registers = 0
+    for name in names:
+        for each in _registers(record, name, accepted, conflicts):
+            if isinstance(each, Finding):
+                findings.append(each)
+            else:
+                registers += each
+    movements, wrong = _ledger(record, accepted)
+    return Verified(count, len(names), registers, movements, (*findings, *wrong))
+
+
+def _statement(
+    row: StatementRow, keys: Keys, accepted: dict[str, Statement], conflicts: dict[str, str]
+) -> Iterator[Finding]:
+    try:
+        signed = decode(row.encoded)
+    except BadStatement as bad:
+        yield Finding("statement_unreadable", row.ref, bad.says)
+        return
+    statement = signed.statement
+    certificate = keys.certificate(statement.device)
+    if certificate is None or not verify(signed, certificate.signing):
+        yield Finding("statement_forged", row.ref, "its signature is not that of its author's certificate")
+    if (statement.ref, statement.number) != (row.ref, row.number):
+        yield Finding("statement_misfiled", row.ref, f"its bytes say {statement.ref}, number {statement.number}")
+    if row.verdict is not None:
+        try:
+            verdict = decode_verdict(row.verdict)
+        except Undecodable as error:
+            yield Finding("verdict_unreadable", row.ref, error.says)
+            return
+        if verdict.status is not STATUS_OF[row.place] or verdict.ref != row.ref:
+            yield Finding(
+                "verdict_contradicts", row.ref, f"the verdict says {verdict.status}, its row {row.place.name}"
+            )
+        if row.place is Place.CONFLICT:
+            conflicts[row.ref] = verdict.code
+    if row.place in (Place.ACCEPTED, Place.CLOSED):
+        accepted[row.ref] = statement
+
+
+def _document(record: Record, row: DocumentRow, keys: Keys) -> Iterator[Finding]:
+    document = parse(row.name)
+    try:
+        if document.written_by_devices:
+            yield from _folded(record, row)
+        else:
+            replica = load_replica(record, document, 1)
+            if document.kind is not DocumentKind.DIRECTORY:
+                yield from _signed(record, replica, keys)
+    except (RecordBroken, Malformed, ReplicaBroken) as error:
+        yield Finding("document_broken", row.name, str(error))
+
+
+def _folded(record: Record, row: DocumentRow) -> Iterator[Finding]:
+    """The base that devices get, and the updates one by one, make one document: what was accepted, and no more."""
+    document = parse(row.name)
+    clients = record.clients(row.id)
+    statements = record.statements_of(row.id, 0, row.position)
+    found = slots(statements, record.tombstones_of(row.id, 0, row.position))
+    whole = base(document.root, clients, found)
+    replica = Replica.open(row.name, 1)
+    changes = record.changes(row.id, 0, row.position)
+    for update in updates(document.root, clients, found, changes, 0, row.position):
+        replica.apply(update)
+    if replica.digest() != whole.digest:
+        yield Finding("document_differs", row.name, "folded update by update it differs from its base")
+    if Replica.load(row.name, 1, whole.update, row.epoch, row.position).digest() != whole.digest:
+        yield Finding("document_differs", row.name, "its base does not hold what it says")
+    kept = sorted(each.encoded for each in statements if each.place is Place.ACCEPTED and each.client is not None)
+    if sorted(replica.values()) != kept:
+        yield Finding("document_differs", row.name, "it does not hold exactly what was accepted into it")
+
+
+def _signed(record: Record, replica: Replica, keys: Keys) -> Iterator[Finding]:
+    """A relay's document holds exactly the registers of the table, each signed by a relay key."""
+    name = replica.document.name
+    table = {row.key: row for row in record.registers(name)}
+    held = replica.map()
+    for key in sorted(table.keys() ^ held.keys()):
+        yield Finding("register_missing", f"{name} {key}", "it is in the table or in the document, and not in both")
+    for key in sorted(table.keys() & held.keys()):
+        register = _unsealed(held[key], keys)
+        row = table[key]
+        if register is None:
+            yield Finding("register_forged", f"{name} {key}", "no relay key signed it")
+        elif (register.document, register.key, register.version, bytes(register.value)) != (
+            name,
+            key,
+            row.version,
+            row.value,
+        ):
+            yield Finding("register_differs", f"{name} {key}", "the document and the table say different things")
+
+
+def _unsealed(data: bytes, keys: Keys) -> Register | None:
+    for public in keys.relays:
+        try:
+            return unseal(Register, data, public)
+        except Forged:
+            continue
+    return None
+
+
+def _registers(
+    record: Record, name: str, accepted: dict[str, Statement], conflicts: dict[str, str]
+) -> Iterator[Finding | int]:
+    """Every register can be read, and names statements that have the verdict it needs."""
+    document = parse(name)
+    for row in record.registers(name):
+        where = f"{name} {row.key}"
+        yield 1
+        if row.value == NIL:
+            continue
+        try:
+            value = decode_register(document.kind, row.key, row.value)
+        except ContentError as error:
+            yield Finding("register_unreadable", where, str(error))
+            continue
+        if isinstance(value, PrescriptionRegister) and value.signed_by not in accepted:
+            yield Finding("register_unfounded", where, f"{value.signed_by}, which signed it, was not accepted")
+        if isinstance(value, ConflictRegister):
+            if value.ref not in conflicts:
+                yield Finding("register_unfounded", where, "that statement is in no conflict")
+            if value.resolved_by is not None and value.resolved_by not in accepted:
+                yield Finding("register_unfounded", where, f"{value.resolved_by}, which resolved it, was not accepted")
+        if isinstance(value, StockRegister):
+            sums = record.stock(document.scope_id, value.item, value.lot)
+            if (value.on_hand, value.shortage) != sums:
+                yield Finding("stock_differs", where, f"it says {value.on_hand} and {value.shortage}, the sums {sums}")
+
+
+def _ledger(record: Record, accepted: dict[str, Statement]) -> tuple[int, list[Finding]]:
+    """The sums are those of the movements, and each statement moved what it says, once."""
+    on_hand: dict[tuple[str, str, str], int] = defaultdict(int)
+    shortage: dict[tuple[str, str, str], int] = defaultdict(int)
+    moved: dict[str, tuple[int, int]] = {}
+    findings: list[Finding] = []
+    count = 0
+    for _, site, item, lot, kind, delta, by, _ in record.movements():
+        count += 1
+        here, short = moved.get(by, (0, 0))
+        if kind in SHORTAGE:
+            shortage[site, item, lot] += delta
+            moved[by] = (here, short + delta)
+        else:
+            on_hand[site, item, lot] += delta
+            moved[by] = (here + delta, short)
+    for site, item, lot, stands, lacks in record.all_stock():
+        key = (site, item, lot)
+        if (on_hand.pop(key, 0), shortage.pop(key, 0)) != (stands, lacks):
+            findings.append(Finding("ledger_differs", "/".join(key), "its movements do not add up to its sums"))
+    findings.extend(Finding("ledger_differs", "/".join(key), "it has movements and no sums") for key in on_hand)
+    for by, (here, short) in moved.items():
+        if by not in accepted and record.last_number(split_ref(by)[0]):
+            findings.append(Finding("movement_unfounded", by, "it moved stock and was not accepted"))
+        elif by in accepted:
+            wanted = _moves(accepted[by])
+            if wanted is not None and wanted != (here, short):
+                findings.append(Finding("movement_wrong", by, f"it says {wanted}, it moved {(here, short)}"))
+    for ref, statement in accepted.items():
+        wanted = _moves(statement)
+        if wanted not in (None, (0, 0)) and ref not in moved:
+            findings.append(Finding("movement_missing", ref, f"it says {wanted}, and moved nothing"))
+    return count, findings
+
+
+def _moves(statement: Statement) -> tuple[int, int] | None:
+    """What an accepted statement moves on hand and in shortage by its own words; None where they do not tell alone."""
+    if statement.kind is Kind.RESOLVE:
+        return None
+    try:
+        content = decode_content(statement.kind, bytes(statement.content))
+    except ContentError:
+        return None
+    match content:
+        case Dispense(quantity=quantity):
+            return (-quantity, 0)
+        case Receipt(quantity=quantity):
+            return (quantity, 0)
+        case Adjust(delta=delta, closes_shortage=closes):
+            return (delta, -closes)
+    return (0, 0)
