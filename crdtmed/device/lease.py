@@ -215,15 +215,24 @@ def wipe(holder: Holder, at_ms: int, last_number: int, random_bytes: Callable[[i
 
 
 def finish_wipe(files: DeviceFiles, random_bytes: Callable[[int], bytes]) -> bool:
-    """Finishes a wipe that was begun; whether there was one."""
+    """Finishes a wipe that was begun; whether there was one.
+
+    Raises `OSError` where a file cannot be destroyed; all others are, and the next start tries again.
+    """
     if not files.wiping.exists():
         return False
+    failed: list[OSError] = []
     for path in (
         *(files.keys, files.keys.with_name(files.keys.name + ".new")),
         *(files.lease, files.lease.with_name(files.lease.name + ".new")),
         *files.database_files,
         *(files.attempts, files.mark, files.profile),
     ):
-        destroy(path, random_bytes)
+        try:
+            destroy(path, random_bytes)
+        except OSError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
     files.wiping.unlink()
     return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -403,6 +404,22 @@ def test_a_wipe_that_is_cut_short_is_finished_and_the_key_goes_first(
     assert finish_wipe(device.holder.files, seeded(6))
     assert list(tmp_path.iterdir()) == []
     assert not finish_wipe(device.holder.files, seeded(6))
+
+
+def test_one_file_that_cannot_be_destroyed_saves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = full(tmp_path)
+
+    def destroy(path: Path, random_bytes: Callable[[int], bytes]) -> None:
+        if path == device.holder.files.keys:
+            raise OSError(30, "Read-only file system")
+        files.destroy(path, random_bytes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crdtmed.device.lease.destroy", destroy)
+        with pytest.raises(OSError, match="Read-only"):
+            leases.wipe(device.holder, T0, 1, seeded(5))
+    assert {path.name for path in tmp_path.iterdir()} == {"device.keys", "device.wiping"}
+    assert finish_wipe(device.holder.files, seeded(6))
 
 
 def test_a_device_that_is_not_wiping_loses_nothing_at_its_start(tmp_path: Path) -> None:
