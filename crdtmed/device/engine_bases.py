@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdtmed.device import store
+from crdtmed.device import engine_subset, store
 from crdtmed.device.engine_core import DIRECTORY, READER, Core
 from crdtmed.device.engine_types import Alarm, Event
 from crdtmed.device.replicas import Held, fresh
@@ -83,6 +83,11 @@ async def take_run(core: Core, burst: Burst, run: RunCame) -> None:
     """Takes updates in that continue a document."""
     name = run.document
     held = await core.hold(name)
+    if not run.epoch:
+        if name in core.rows:
+            await _keep_what_it_lacks(core, burst, name, held, fresh(READER, name))
+            await engine_subset.purge(core, [name])
+        return
     if held is None:
         if run.first != 1:
             _ask_anew(core, name)

@@ -18,8 +18,11 @@ BLAMELESS: Final = frozenset(
     {
         "bye",
         "shutting_down",
-        "going_down",
-        "restarting",
+        "closing",
+        "replaced",
+        "not_committed",
+        "handshake_timeout",
+        "too_many_subscriptions",
         "too_many_frames",
         "too_many_in_flight",
         "too_many_challenges",

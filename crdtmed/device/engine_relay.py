@@ -61,6 +61,8 @@ async def lost(core: Core, code: str, says: str, by_relay: bool = False) -> None
     live = [name for name, place in session.places.items() if place.live and name in core.rows]
     if by_relay:
         await engine_heal.blame(core, code, says)
+    if by_relay and code == "replaced":
+        await core.alarm("another_copy", "this device is connected from elsewhere too: its store or keys were copied")
     core.outbox.all_again()
     for writer in core.writers.values():
         writer.current = False

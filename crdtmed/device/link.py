@@ -120,7 +120,7 @@ async def _once(core: Core, dial: Dial) -> bool:
             await transport.close()
         with suppress(StoreError):
             await engine_relay.lost(core, code, says, by_relay)
-    return opened
+    return opened and code != "replaced"
 
 
 async def _converse(core: Core, session: Session, transport: Transport) -> tuple[str, str, bool]:
@@ -178,7 +178,8 @@ async def _wait(core: Core, awake: asyncio.Event, session: Session) -> None:
     due = max(0, engine_relay.next_due(core) - core.ports.now_ms()) / 1_000
     shaking = session.stage in (Stage.GREETING, Stage.PROVING)
     try:
-        await asyncio.wait_for(awake.wait(), HANDSHAKE_TIMEOUT_MS / 1_000 if shaking else due)
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT_MS / 1_000 if shaking else due):
+            await awake.wait()
     except TimeoutError:
         if shaking:
             raise

@@ -46,7 +46,10 @@ class BaseCame:
 
 @dataclass(frozen=True, slots=True)
 class RunCame:
-    """Updates that continue a document at position ``first``; none where it merely is up to date."""
+    """Updates that continue a document at position ``first``; none where it merely is up to date.
+
+    An empty ``epoch`` says that the relay has nothing of the document.
+    """
 
     document: str
     epoch: str
@@ -251,7 +254,12 @@ class Session:
         if place is None:
             return []
         last = run.first + len(run.updates) - 1
-        if run.epoch != place.epoch or run.first > place.position + 1:
+        begins = place.position == 0 and not place.epoch and run.first == 1
+        if not run.epoch and not run.updates and not place.live:
+            # The relay has never heard of the document: what is here, if anything, is of an epoch that is gone.
+            self.places[run.document] = Place("", 0, live=True)
+            return [RunCame(run.document, "", 1, ())]
+        if (run.epoch != place.epoch and not begins) or run.first > place.position + 1:
             # While the subscription is unanswered, what is missing is on its way.
             if place.live:
                 self.subscribe([(run.document, place.epoch, place.position)])
