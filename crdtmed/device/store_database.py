@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 KEY_BYTES: Final = 32
 PLAIN_HEADER: Final = b"SQLite format 3\x00"
-_ERRORS: Final = (sqlite3.Error, sqlcipher.Error)
+DatabaseError: Final = (sqlite3.Error, sqlcipher.Error)
+"""What a connection raises: SQLCipher's errors are not those of the standard library."""
 
 
 class Cursor(Protocol):
@@ -85,7 +86,7 @@ def transact(connection: Connection, work: Callable[[Connection], T]) -> T:
         except BaseException:
             _roll_back(connection)
             raise
-    except _ERRORS as error:
+    except DatabaseError as error:
         raise explained(error) from error
     return result
 
@@ -93,7 +94,7 @@ def transact(connection: Connection, work: Callable[[Connection], T]) -> T:
 def _roll_back(connection: Connection) -> None:
     try:
         connection.execute("ROLLBACK")
-    except _ERRORS:
+    except DatabaseError:
         return  # SQLite has rolled back by itself, as it does on a full disk; the first error is what counts
 
 
@@ -126,7 +127,11 @@ def _connect_sqlcipher(path: str) -> Connection:
     return connection
 
 
-def open_connection(path: Path, key: bytes, connect: Connect = _connect_sqlcipher) -> Connection:
+CONNECT: Final[Connect] = _connect_sqlcipher
+"""How a store is connected to, unless a test does it otherwise."""
+
+
+def open_connection(path: Path, key: bytes, connect: Connect = CONNECT) -> Connection:
     """A connection to the encrypted file at ``path``, made where there is none.
 
     Raises `StoreError`: ``bad_key`` unless ``key`` has 32 bytes, ``plain_file`` where the file was never encrypted,
@@ -137,7 +142,7 @@ def open_connection(path: Path, key: bytes, connect: Connect = _connect_sqlciphe
     _refuse_plain(path)
     try:
         connection = connect(str(path))
-    except _ERRORS as error:
+    except DatabaseError as error:
         raise explained(error) from error
     try:
         _unlock(connection, key)
@@ -182,7 +187,7 @@ def _unlock(connection: Connection, key: bytes) -> None:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
-    except _ERRORS as error:
+    except DatabaseError as error:
         if str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_NOTADB"):
             raise StoreError(
                 "wrong_key",
@@ -192,6 +197,16 @@ def _unlock(connection: Connection, key: bytes) -> None:
         raise explained(error) from error
     if mode not in ("wal", "memory"):
         raise StoreError("failed", f"the journal is {mode}, not wal", "put the store on a local disk")
+
+
+def rekey(connection: Connection, key: bytes) -> None:
+    """Brings the open database under another key, in place; raises `StoreError`."""
+    if len(key) != KEY_BYTES:
+        raise StoreError("bad_key", f"the store's key has {len(key)} bytes, {KEY_BYTES} are needed", "renew the lease")
+    try:
+        connection.execute(f"PRAGMA rekey = \"x'{key.hex()}'\"")
+    except DatabaseError as error:
+        raise explained(error) from error
 
 
 class SqlcipherDatabase(aiosqlite.Connection):
@@ -209,8 +224,12 @@ class SqlcipherDatabase(aiosqlite.Connection):
         result: T = await self._execute(transact, self._conn, work)  # type: ignore[no-untyped-call]  # it is unannotated
         return result
 
+    async def rekey(self, key: bytes) -> None:
+        """Brings the database under another key, in place; raises `StoreError`, and then it is under the old one."""
+        await self._execute(rekey, self._conn, key)  # type: ignore[no-untyped-call]  # as above
 
-async def open_database(path: Path, key: bytes, connect: Connect = _connect_sqlcipher) -> Database:
+
+async def open_database(path: Path, key: bytes, connect: Connect = CONNECT) -> SqlcipherDatabase:
     """The encrypted database at ``path`` on a thread of its own; raises `StoreError` as `open_connection` does."""
     database = SqlcipherDatabase(lambda: open_connection(path, key, connect))
     await database

@@ -1,0 +1,152 @@
+"""What is due on an open device: its link, its lease, the lock when that lapses, and the wipe when it was revoked."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from crdtmed.device import lease, link, locked
+from crdtmed.device.engine_types import Disconnected, LeaseCame, Revoked
+from crdtmed.device.life import CacheLocked, DeviceEvent, LeaseWarning, Life, close_cache, note, wipe
+from crdtmed.device.link import Dial
+from crdtmed.device.store_database import StoreError
+from crdtmed.leasing import Locked, OldLease
+from crdtmed.limits import LEASE_RENEWAL_S, WIPE_DEADLINE_S
+from crdtmed.sealing import CannotOpen
+from crdtmed.signed import Forged
+from crdtmed.trust import NotForHere
+from crdtmed.wire.frames import Wiped
+
+LOOK_S: Final = 1.0
+"""How often the keeper looks at the lease, in seconds of the machine's own clock."""
+GOODBYE_S: Final = 5.0
+"""How long a wiped device waits for the relay to have heard of it."""
+
+
+def start(life: Life) -> None:
+    """Begins to do what is due, until `close`."""
+    life.keeper = asyncio.create_task(_keep(life))
+
+
+async def close(life: Life) -> None:
+    """Ends link and keeper, moves the high-water mark up, and gives the store up."""
+    await disconnect(life)
+    keeper, life.keeper = life.keeper, None
+    if keeper is not None:
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
+    if not life.wiped:
+        note(life)
+    await close_cache(life)
+
+
+async def connect(life: Life, dial: Dial) -> None:
+    """Keeps a conversation with the relay going from now on; one that is going on is ended first."""
+    await _stop_link(life)
+    life.dial = dial
+    life.linking = asyncio.create_task(_link(life, dial))
+    life.linking.add_done_callback(lambda task: _ended(life, task))
+
+
+async def disconnect(life: Life) -> None:
+    """Ends the conversation, and stays offline."""
+    life.dial = None
+    await _stop_link(life)
+
+
+async def _stop_link(life: Life) -> None:
+    linking, life.linking = life.linking, None
+    if linking is not None:
+        linking.cancel()
+        with suppress(asyncio.CancelledError):
+            await linking
+
+
+async def _link(life: Life, dial: Dial) -> None:
+    """A locked device asks for its key first."""
+    if life.engine is None:
+        await locked.ask_for_lease(life, dial)
+    if life.engine is not None:
+        await link.run(life.engine.core, dial)
+
+
+def _ended(life: Life, task: asyncio.Task[None]) -> None:
+    """A link that ended by an error, which it never should, is not silent."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        life.tell(Disconnected("internal", f"the link stopped: {type(error).__name__}: {error}"))
+
+
+async def _keep(life: Life) -> None:
+    """Does what is due, until the device is closed or wiped."""
+    while not life.wiped:
+        came: LeaseCame | Revoked | None = None
+        with suppress(TimeoutError):
+            came = await asyncio.wait_for(life.todo.get(), LOOK_S)
+        if isinstance(came, LeaseCame):
+            await _take_lease(life, came)
+        elif isinstance(came, Revoked):
+            now = life.clock.monotonic_ms()
+            due = now if came.handed_over else now + WIPE_DEADLINE_S * 1_000 // 2
+            life.wipe_at = due if life.wipe_at is None else min(life.wipe_at, due)
+        if life.wipe_at is not None and life.clock.monotonic_ms() >= life.wipe_at:
+            await wipe(life, lambda told: _goodbye(life, told))
+            await _stop_link(life)
+        elif not life.wiped:
+            await look(life)
+
+
+async def _take_lease(life: Life, came: LeaseCame) -> None:
+    engine, database = life.engine, life.database
+    if engine is None or database is None or life.held.database is None:
+        return
+    reading = life.clock.reading()
+    try:
+        life.held = await lease.take(life.holder, life.held, came.lease, came.relay_ms, reading, database.rekey)
+    except (Forged, NotForHere, OldLease, CannotOpen) as error:
+        await engine.core.alarm("lease_refused", f"the relay sent a lease that is not to be used: {error}")
+    except (StoreError, OSError) as error:
+        await engine.core.alarm("lease_not_kept", f"a lease could not be kept: {error}")
+    else:
+        life.warned_s = None
+
+
+async def look(life: Life) -> None:
+    """Locks the cache when the lease has lapsed, warns before, and moves the mark up every minute."""
+    if life.engine is None:
+        return
+    state = life.lease_state()
+    if isinstance(state, Locked):
+        note(life)
+        life.held = lease.expired(life.holder, life.held, life.clock.reading())
+        dial = life.dial
+        await _stop_link(life)
+        await close_cache(life)
+        life.tell(CacheLocked(state.why))
+        if dial is not None:
+            await connect(life, dial)
+        return
+    if state.warning_s is not None and state.warning_s != life.warned_s:
+        life.warned_s = state.warning_s
+        life.tell(LeaseWarning(state.left_ms, state.until_ms))
+    if abs(life.clock.wall_ms() - life.noted_at) >= LEASE_RENEWAL_S * 1_000:
+        note(life)
+
+
+async def _goodbye(life: Life, told: Wiped) -> None:
+    """Sends what confirms the wipe in the conversation that is open, and waits for its end."""
+    core = life.talking
+    if core is None or core.session is None:
+        return
+    gone = asyncio.Event()
+
+    def heard(event: DeviceEvent) -> None:
+        if isinstance(event, Disconnected):
+            gone.set()
+
+    life.listeners.append(heard)
+    core.newly_verified.clear()  # the store that this would be written to is gone
+    core.session.say(told)
+    core.wake()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(gone.wait(), GOODBYE_S)
+    life.listeners.remove(heard)
