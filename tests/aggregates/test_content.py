@@ -317,6 +317,12 @@ def test_nature_follows_from_kind_and_content(of: tuple[Kind, Content]) -> None:
 
 
 @given(dispenses)
+def test_a_dispense_is_a_fact_once_it_was_handed_over(dispense: Dispense) -> None:
+    expected = Nature.FACT if dispense.handed_over else Nature.INTENTION
+    assert nature_of(Kind.DISPENSE, dispense) is expected
+
+
+@given(dispenses)
 def test_a_resolution_is_what_it_resolves(dispense: Dispense) -> None:
     resolve = Resolve(signed(Kind.DISPENSE, dispense).encoded, Action.TRY_AGAIN)
     assert nature_of(Kind.RESOLVE, resolve) is nature_of(Kind.DISPENSE, dispense)

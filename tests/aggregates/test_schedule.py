@@ -109,6 +109,15 @@ def test_as_needed_has_no_slots() -> None:
     assert slots(Timing(2, "1", "d", as_needed=True), 0, UTC, (0, DAY_MS)) == ()
 
 
+def test_local_half_hours_across_a_gap_are_one_series_however_it_is_cut() -> None:
+    timing, start, end = Timing(48, "1", "d"), ms("2026-03-29T00:00"), ms("2026-03-29T05:00")
+    whole = slots(timing, start, BERLIN, (start, end))
+    assert len(whole) == 8
+    for cut in whole:
+        parts = slots(timing, start, BERLIN, (start, cut)) + slots(timing, start, BERLIN, (cut, end))
+        assert parts == whole
+
+
 def test_too_many_are_an_error_that_says_so() -> None:
     with pytest.raises(ValueError, match="more than 10000 doses"):
         slots(Timing(1, "1", "min"), 0, UTC, (0, 30 * DAY_MS))
