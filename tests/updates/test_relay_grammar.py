@@ -300,6 +300,15 @@ def test_what_is_known_decides(data: bytes, known: dict[int, int], reason: str |
             read_relay_update(data, Root.ARRAY, known)
 
 
+def test_only_what_became_gc_cannot_be_followed() -> None:
+    def following(clock: int) -> bytes:
+        return b"\x01\x04\x05\x00\x00\x02" + ITEM + b"\x00\x02\xa8\x05" + uint(clock) + b"\x01t\x01w\x00"
+
+    assert [accepted(following(clock), Root.MAP, {}) is not None for clock in range(5)] == [
+        *(False, False, True, False, False)
+    ]
+
+
 def test_two_clients_may_take_turns() -> None:
     """Each item behind the other client's last one: no circle, however long."""
     turns = range(1_000)
