@@ -40,6 +40,12 @@ class ContentInvalid(_Details, frozen=True, tag="content_invalid"):
     says: LongText
 
 
+class DeviceRevoked(_Details, frozen=True, tag="device_revoked"):
+    """The author's device was out of service when the relay first received this: it is kept in quarantine."""
+
+    device: Text
+
+
 class GrantUnknown(_Details, frozen=True, tag="grant_unknown"):
     """The grant was never issued to this device."""
 
@@ -328,6 +334,7 @@ REASONS: Final = (
     KeyReused,
     WrongDocument,
     ContentInvalid,
+    DeviceRevoked,
     GrantUnknown,
     UserWithdrawn,
     GrantNotInForce,
@@ -376,7 +383,7 @@ REASONS: Final = (
 """Every reason, in the order in which admission looks."""
 
 Reason = (
-    KeyReused | WrongDocument | ContentInvalid | GrantUnknown | UserWithdrawn | GrantNotInForce | RoleMissing
+    KeyReused | WrongDocument | ContentInvalid | DeviceRevoked | GrantUnknown | UserWithdrawn | GrantNotInForce | RoleMissing
     | SiteNotGranted | PatientNotInCare | NeedsChallenge | ChallengeSpent | Restamp | SegmentClosed | Busy | Awaits
     | ReferenceUnknown | Redo | AlreadyReentered | ConflictUnknown | AlreadyResolved | ActionNotOffered | DraftClosed
     | DraftUnknown | DraftChanged | DraftIncomplete | DraftUnsettled | SnapshotNotInForce | AlertUnknown

@@ -11,7 +11,7 @@ from typing import Any, Final, assert_never
 
 from crdtmed.documents import Document, open_segments
 from crdtmed.limits import MAX_CLIENTS_PER_DOCUMENT, RETRY_FIRST_MS
-from crdtmed.reasons import Busy, SegmentClosed
+from crdtmed.reasons import Busy, DeviceRevoked, SegmentClosed
 from crdtmed.statement import same
 from crdtmed.updates import ArrayInsert, DeviceUpdate, ItemId, MapInsert, Root, tombstoned
 from crdtmed.verdict import FINAL, Status, Verdict, encode_verdict
@@ -22,6 +22,7 @@ from relay.applying import apply
 from relay.batch import Batch, Change
 from relay.identity.port import Identity, RandomBytes
 from relay.live import Live, LiveClient, LiveDocument
+from relay.quarantine import quarantine
 from relay.session_events import Said
 from relay.storage.port import Record
 from relay.storage.rebuild import draft_head
@@ -323,6 +324,11 @@ def _hand_back(batch: Batch, back: HandBack, outcome: Outcome) -> None:
         stored = batch.statement(statement.ref)
         if stored is not None and same(stored.signed.statement, statement):
             _tell(outcome, back.connection, encode_verdict(stored.verdict))
+        elif batch.revoked(statement.device):
+            # Whoever has its key may claim any time, so what counts is when it arrived.
+            quarantine(batch, said.signed)
+            refused = Verdict(statement.ref, Status.REFUSED, batch.now_ms, reason=DeviceRevoked(statement.device))
+            _tell(outcome, back.connection, encode_verdict(refused))
         elif not live.document.written_by_devices:
             target = batch.open(statement.document)
             _judge(batch, back.connection, said, None, target, 0, None, outcome, handed_back=True)

@@ -42,7 +42,7 @@ from tests.relay.admission.stories import (
     viewed,
 )
 
-ELSEWHERE: Final = frozenset({"segment_closed", "busy"})
+ELSEWHERE: Final = frozenset({"segment_closed", "busy", "device_revoked"})
 """Reasons that the session and the commit give, before a statement reaches admission."""
 
 
