@@ -164,6 +164,14 @@ def test_more_doses_in_a_period_than_allowed() -> None:
     assert log.flags(timing) == [(), (), (), over, over, ()]
 
 
+def test_a_period_ends_where_the_next_begins() -> None:
+    log = Log()
+    for hours in (0, 24, 47.9):
+        log.say(given_at(hours))
+    timing = Timing(as_needed=True, max_per_period=MaxPerPeriod(Quantity("24", "h"), 1))
+    assert log.flags(timing) == [(), (), (MarFlag.OVER_MAXIMUM,)]
+
+
 def test_more_in_a_period_than_allowed_and_what_cannot_be_added_up() -> None:
     log = Log()
     log.say(given_at(0, dose=Quantity("0.7", "g")))
