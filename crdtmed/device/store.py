@@ -62,7 +62,7 @@ class Opened:
     scopes: tuple[str, ...]
 
 
-_decode_int = decoder(int, 16)
+decode_int = decoder(int, 16)
 
 
 def keep_int(connection: Connection, name: str, value: int) -> None:
@@ -73,7 +73,7 @@ def keep_int(connection: Connection, name: str, value: int) -> None:
 def kept_int(connection: Connection, name: str) -> int:
     """The whole number kept under ``name``; 0 where there is none."""
     row = connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
-    return _decode_int(bytes(row[0])) if row is not None else 0
+    return decode_int(bytes(row[0])) if row is not None else 0
 
 
 def open_store(connection: Connection, device: str) -> Opened:

@@ -17,8 +17,9 @@ T = TypeVar("T")
 
 KEY_BYTES: Final = 32
 PLAIN_HEADER: Final = b"SQLite format 3\x00"
-DatabaseError: Final = (sqlite3.Error, sqlcipher.Error)
-"""What a connection raises: SQLCipher's errors are not those of the standard library."""
+DatabaseError: Final = (sqlite3.Error, sqlcipher.Error, MemoryError)
+"""What a connection raises: SQLCipher's errors are not those of the standard library, and after a page that does not
+decrypt it says that there is no memory."""
 
 
 class Cursor(Protocol):
@@ -113,7 +114,7 @@ _CLEAR: Final = {
 
 def explained(error: Exception) -> StoreError:
     """What a person needs to know of an error of SQLite."""
-    name = str(getattr(error, "sqlite_errorname", "") or "")
+    name = "SQLITE_CORRUPT" if isinstance(error, MemoryError) else str(getattr(error, "sqlite_errorname", "") or "")
     for start, (code, says, step) in _CLEAR.items():
         if name.startswith(start):
             return StoreError(code, says, step)
@@ -209,20 +210,38 @@ def rekey(connection: Connection, key: bytes) -> None:
         raise explained(error) from error
 
 
+def damage_marker(path: Path) -> Path:
+    """The file beside a store that says that it is damaged."""
+    return path.with_name(f"{path.name}.is-damaged")
+
+
 class SqlcipherDatabase(aiosqlite.Connection):
     """A `Database` on a thread of its own."""
 
-    def __init__(self, connector: Callable[[], Connection]) -> None:
+    def __init__(self, connector: Callable[[], Connection], marker: Path) -> None:
+        """``marker`` is a file that is made when a damaged page is met, so that the next start salvages the store."""
         # aiosqlite asks for a sqlite3 connection and uses what SQLCipher's has as well.
         super().__init__(connector, iter_chunk_size=64)  # type: ignore[arg-type]  # as the line above says
         self._thread.daemon = True
+        self._marker = marker
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None:
             raise StoreError("closed", "the store is closed", "open it again")
         # The one way in that aiosqlite has for a whole function on its thread.
-        result: T = await self._execute(transact, self._conn, work)  # type: ignore[no-untyped-call]  # it is unannotated
+        try:
+            result: T = await self._execute(transact, self._conn, work)  # type: ignore[no-untyped-call]  # unannotated
+        except StoreError as error:
+            if error.code == "damaged":
+                self._marker.touch()
+                # SQLCipher reads nothing more on this connection; what is not damaged is good on a new one.
+                await self._execute(self._connect_again)  # type: ignore[no-untyped-call]  # unannotated
+            raise
         return result
+
+    def _connect_again(self) -> None:
+        self._conn.close()
+        self._connection = self._connector()
 
     async def rekey(self, key: bytes) -> None:
         """Brings the database under another key, in place; raises `StoreError`, and then it is under the old one."""
@@ -231,7 +250,7 @@ class SqlcipherDatabase(aiosqlite.Connection):
 
 async def open_database(path: Path, key: bytes, connect: Connect = CONNECT) -> SqlcipherDatabase:
     """The encrypted database at ``path`` on a thread of its own; raises `StoreError` as `open_connection` does."""
-    database = SqlcipherDatabase(lambda: open_connection(path, key, connect))
+    database = SqlcipherDatabase(lambda: open_connection(path, key, connect), damage_marker(path))
     await database
     return database
 

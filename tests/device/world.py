@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -22,6 +23,7 @@ from crdtmed.trust import Anchor
 from tests.device.scripted_relay import IDENTITY, NOW, ScriptedRelay
 
 KEY = bytes(range(32))
+_RUN = count()
 DRAFTS = "patient/p1/drafts"
 LOG = "patient/p1/log"
 P1 = "patient/p1"
@@ -33,14 +35,14 @@ class Device:
 
     name: str
     path: Path
-    seed: int = 0
     now: int = NOW
     leases: int = 0
     anchored: list[Anchor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.signer = keys.SoftwareSigner.from_scalar(100 + sum(self.name.encode()))
-        self.random = Random(f"{self.name}{self.seed}")
+        # Two instances over one store are two runs of one device: they never draw the same ids.
+        self.random = Random(f"{self.name}{next(_RUN)}")
 
     def ports(self, database: Database) -> Ports:
         return Ports(
