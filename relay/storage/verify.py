@@ -21,6 +21,7 @@ from crdtmed.contract import Kind
 from crdtmed.documents import DocumentKind, parse
 from crdtmed.ids import split_ref
 from crdtmed.policies.server_authoritative import NIL
+from crdtmed.reasons import KeyReused
 from crdtmed.replica import Replica, ReplicaBroken
 from crdtmed.signed import Certificate, Forged, Register, unseal
 from crdtmed.statement import BadStatement, Statement, decode, verify
@@ -199,7 +200,7 @@ def _registers(
         if isinstance(value, PrescriptionRegister) and value.signed_by not in accepted:
             yield Finding("register_unfounded", where, f"{value.signed_by}, which signed it, was not accepted")
         if isinstance(value, ConflictRegister):
-            if value.ref not in conflicts:
+            if value.ref not in conflicts and not isinstance(value.reason, KeyReused):
                 yield Finding("register_unfounded", where, "that statement is in no conflict")
             if value.resolved_by is not None and value.resolved_by not in accepted:
                 yield Finding("register_unfounded", where, f"{value.resolved_by}, which resolved it, was not accepted")

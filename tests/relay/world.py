@@ -17,16 +17,16 @@ from crdtmed.aggregates.prescription_draft import Dose, DraftWrite, Group, write
 from crdtmed.aggregates.site import SiteRegister
 from crdtmed.clock import stamp
 from crdtmed.contract import Role
-from crdtmed.documents import log_of, segment, utc_date
+from crdtmed.documents import log_of, parse, segment, utc_date
 from crdtmed.ids import statement_id
 from crdtmed.sealing import Cost
 from crdtmed.signed import Grant, read
-from crdtmed.statement import SignedStatement, Statement, sign
-from crdtmed.updates import ItemId, write_array_update, write_map_update
+from crdtmed.statement import SignedStatement, Statement, decode, sign
+from crdtmed.updates import ItemId, read_device_update, write_array_update, write_map_update
 from crdtmed.wire.enrolment import ENROLMENT_PROOF_TAG, Enrol, Enrolled, proof_body
 from crdtmed.wire.frames import PROTOCOL
 from relay.batch import Batch
-from relay.commit import Item, Outcome, Task, commit_batch
+from relay.commit import Item, Outcome, Push, Request, Task, commit_batch
 from relay.identity import enrolment, users
 from relay.identity.keyring import Keyring, keyring, new_secrets
 from relay.identity.leases import Terms
@@ -34,8 +34,11 @@ from relay.identity.service import EmbeddedIdentity, open_identity
 from relay.knowledge.embedded import EmbeddedKnowledge
 from relay.live import Live
 from relay.service import Service
+from relay.session import content_of
+from relay.session_events import Said
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
+from relay.storage.verify import Keys, Verified, verify_record
 
 START = 1_780_000_000_000
 CHEAP = Cost(memory_kib=8, passes=1, lanes=1)
@@ -114,7 +117,7 @@ class World:
     """A relay's database with people, places and medicines in it, driven inline."""
 
     def __init__(self, path: str | Path = ":memory:", seed: int = 7) -> None:
-        self.path = path
+        self.path: str | Path = path
         self.knowledge = EmbeddedKnowledge(lambda: None)
         self.random = seeded(seed)
         self.now_ms = START
@@ -129,6 +132,16 @@ class World:
         self.connection.execute("COMMIT")
         self.task(self._people)
 
+    @classmethod
+    def beside(cls, world: "World") -> "World":
+        """Another process on the same database: the same keys, nothing in memory in common."""
+        made = cls.__new__(cls)
+        made.__dict__.update(world.__dict__)
+        made.connection = open_sqlite(world.path)
+        made.record = SqlRecord(made.connection)
+        made.live = Live()
+        return made
+
     def now(self) -> int:
         """The time, which the test moves."""
         return self.now_ms
@@ -136,6 +149,22 @@ class World:
     def commit(self, *items: Item) -> Outcome:
         """One commit."""
         return commit_batch(self.record, self.live, items, self.identity, self.now_ms, self.random)
+
+    def push(self, tablet: "Tablet", document: str, update: bytes, connection: int = 1) -> Push:
+        """A push as a session would give it."""
+        name = parse(document)
+        read_ = read_device_update(update, name.root)
+        said = tuple(Said(one, content_of(one)) for one in map(decode, read_.values))
+        return Push(connection, tablet.id, name, read_, update, said)
+
+    def request(self, tablet: "Tablet", said: SignedStatement, connection: int = 1, **more: Any) -> Request:
+        """A request as a session would give it."""
+        return Request(connection, tablet.id, Said(said, content_of(said), **more))
+
+    def verify(self) -> Verified:
+        """Whether everything follows from the statements."""
+        keys_ = Keys(lambda device: self.identity.certificate(self.connection, device), (self.ring.relay.public,))
+        return verify_record(self.record, keys_)
 
     def task(self, act: Callable[[Batch], Any]) -> Any:
         """One task in a commit of its own; its result."""

@@ -1,0 +1,547 @@
+"""Commits inline: places, tombstones, gaps, bindings, epochs, and that everything follows from the statements."""
+
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crdtmed.aggregates.elements import Quantity
+from crdtmed.aggregates.medication_administration import Administer, OfVerbal
+from crdtmed.aggregates.prescription import Stop
+from crdtmed.aggregates.stock_item import Movement, MovementType, Receipt, StockRegister
+from crdtmed.documents import parse
+from crdtmed.limits import SEGMENT_GRACE_MS
+from crdtmed.replica import Replica
+from crdtmed.signed import DocumentDigest, Register, unseal
+from crdtmed.statement import SignedStatement
+from crdtmed.updates import ItemId, read_relay_update
+from crdtmed.verdict import Status, Verdict, decode_verdict
+from crdtmed.wire.frames import Want
+from relay.admission.effects import Effect, Move, Put
+from relay.applying import apply
+from relay.batch import Batch
+from relay.commit import HandBack, Outcome
+from relay.reading import Reader, whole
+from relay.session import content_of
+from relay.session_events import Said
+from relay.storage.rebuild import RecordBroken
+from relay.storage.restore import new_epochs
+from tests.relay.world import START, Tablet, World
+
+DRAFTS = "patient/p1/drafts"
+
+
+def verdicts(outcome: Outcome, connection: int = 1) -> list[Verdict]:
+    return [decode_verdict(data) for data in outcome.verdicts.get(connection, [])]
+
+
+def fold(*outcomes: Outcome, document: str = DRAFTS) -> Replica:
+    """What a subscriber of every commit has."""
+    replica = Replica.open(document, 1)
+    for outcome in outcomes:
+        change = outcome.changes.get(document)
+        if change is not None:
+            assert change.first == replica.position + 1
+            for update in change.updates:
+                replica.apply(update)
+                replica.position += 1
+    return replica
+
+
+def base_of(world: World, document: str) -> Replica:
+    row = world.record.document(document)
+    assert row is not None
+    made = whole(world.record, row)
+    replica = Replica.load(document, 1, made.update, row.epoch, row.position)
+    assert replica.digest() == made.digest
+    return replica
+
+
+def reader(world: World) -> Reader:
+    return Reader(world.record, world.identity, world.now, world.random)
+
+
+def given_dose(tablet: Tablet, patient: str = "p1") -> SignedStatement:
+    content = Administer(
+        subject=OfVerbal("Dr. Example", "by telephone", "Amoxicillin 500 mg"),
+        status="given",
+        occurred_at=tablet.now(),
+        site="ward-a",
+        dose=Quantity("5", "mg"),
+    )
+    return tablet.say(content, f"patient/{patient}/log")
+
+
+def test_an_accepted_write_takes_its_place_and_is_fanned_out_as_it_came() -> None:
+    world = World()
+    tablet = world.tablet()
+    said = tablet.dose("p1", "rx1")
+    update = tablet.into_drafts(DRAFTS, 9, said)
+    outcome = world.commit(world.push(tablet, DRAFTS, update))
+    (verdict,) = verdicts(outcome)
+    assert (verdict.status, verdict.document, verdict.position) == (Status.ACCEPTED, DRAFTS, 1)
+    assert outcome.changes[DRAFTS].updates == [update]
+    assert outcome.changes[DRAFTS].epoch == verdict.epoch
+    assert base_of(world, DRAFTS).values() == [said.encoded]
+    assert world.verify().findings == ()
+
+
+def test_what_is_not_accepted_takes_its_place_as_a_tombstone() -> None:
+    world = World()
+    tablet = world.tablet()
+    good = tablet.dose("p1", "rx1", "5")
+    bad = tablet.dose("p1", "rx1", "6", grant="vera/aaaaaaaa")
+    last = tablet.dose("p1", "rx1", "7")
+    first = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, good, bad, last)))
+    assert [verdict.status for verdict in verdicts(first)] == [Status.ACCEPTED, Status.REFUSED, Status.ACCEPTED]
+    assert bad.encoded not in b"".join(first.changes[DRAFTS].updates)
+    more = tablet.dose("p1", "rx1", "8")
+    second = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, more)))
+    assert [verdict.status for verdict in verdicts(second)] == [Status.ACCEPTED]
+    expected = sorted(said.encoded for said in (good, last, more))
+    assert sorted(fold(first, second).values()) == sorted(base_of(world, DRAFTS).values()) == expected
+    assert world.verify().findings == ()
+
+
+def test_a_known_statement_gets_its_verdict_again_word_for_word() -> None:
+    world = World()
+    tablet = world.tablet()
+    said = tablet.dose("p1", "rx1")
+    bad = tablet.dose("p1", "rx1", grant="vera/aaaaaaaa")
+    first = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, said, bad)))
+    world.now_ms += 5_000
+    world.live.drop()
+    again = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, said, bad)))
+    assert again.verdicts == first.verdicts
+    assert base_of(world, DRAFTS).values() == [said.encoded]
+    assert again.judged == {("known", ""): 2}
+    assert world.verify().findings == ()
+
+
+def test_an_id_that_stands_for_something_else_is_a_conflict_that_shows_what_is_recorded() -> None:
+    world = World()
+    tablet = world.tablet()
+    said = tablet.dose("p1", "rx1", "5")
+    other = tablet.dose("p1", "rx1", "6", id=said.statement.id)
+    outcome = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, said)))
+    outcome = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, other)))
+    (verdict,) = verdicts(outcome)
+    assert (verdict.status, verdict.code) == (Status.CONFLICT, "key_reused")
+    assert base_of(world, DRAFTS).values() == [said.encoded]
+    assert world.verify().findings == ()
+
+
+def test_a_push_that_does_not_continue_its_client_is_a_gap_and_changes_nothing() -> None:
+    world = World()
+    tablet = world.tablet()
+    tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1"))
+    late = world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1")))
+    outcome = world.commit(late)
+    assert [(gap.client, gap.clock) for gap in outcome.gaps[1]] == [(9, 0)]
+    assert outcome.changes == {}
+    assert list(world.record.statements()) == []
+
+
+def test_a_client_id_belongs_to_the_device_that_used_it_first() -> None:
+    world = World()
+    one, other = world.tablet(), world.tablet()
+    first = world.push(one, DRAFTS, one.into_drafts(DRAFTS, 9, one.dose("p1", "rx1")))
+    world.commit(first)
+    other.clocks[DRAFTS, 9] = 1
+    foreign = world.push(other, DRAFTS, other.into_drafts(DRAFTS, 9, other.dose("p1", "rx1")), connection=2)
+    innocent = world.push(one, DRAFTS, one.into_drafts(DRAFTS, 9, one.dose("p1", "rx1", "6")))
+    outcome = world.commit(foreign, innocent)
+    assert outcome.closes[2][0] == "foreign_client"
+    assert [verdict.status for verdict in verdicts(outcome)] == [Status.ACCEPTED]
+    assert outcome.changes[DRAFTS].updates == [innocent.raw]
+
+
+def test_an_origin_that_is_not_there_closes_and_changes_nothing() -> None:
+    world = World()
+    tablet = world.tablet()
+    log = world.log("patient/p1")
+    update = tablet.into_log(log, 9, given_dose(tablet), origin=ItemId(55, 0))
+    outcome = world.commit(world.push(tablet, log, update))
+    assert outcome.closes[1][0] == "dangling_origin"
+    assert outcome.changes == {}
+
+
+def test_a_log_with_tombstones_reads_alike_update_by_update_and_whole() -> None:
+    world = World()
+    one, other = world.tablet(), world.tablet()
+    log = world.log("patient/p1")
+    outcomes = []
+    kept = []
+    origin: ItemId | None = None
+    for turn in range(6):
+        tablet, client = (one, 9) if turn % 2 == 0 else (other, 8)
+        good, again = given_dose(tablet), given_dose(tablet)
+        update = tablet.into_log(log, client, good, again, good, origin=origin)
+        outcomes.append(world.commit(world.push(tablet, log, update)))
+        kept += [good.encoded, again.encoded]
+        origin = ItemId(9, 0)
+    assert sorted(fold(*outcomes, document=log).values()) == sorted(base_of(world, log).values()) == sorted(kept)
+    assert world.verify().findings == ()
+
+
+def test_a_fact_is_pushed_into_the_relays_day_and_yesterday_stays_open_ten_minutes() -> None:
+    world = World()
+    tablet = world.tablet()
+    month = world.log("patient/p1")
+    world.now_ms += 45 * 86_400_000
+    tablet = world.tablet()
+    said = given_dose(tablet)
+    outcome = world.commit(world.push(tablet, month, tablet.into_log(month, 9, said)))
+    (verdict,) = verdicts(outcome)
+    assert (verdict.status, verdict.code, verdict.position) == (Status.RETRY, "segment_closed", 0)
+    assert outcome.changes == {}
+    now = world.log("patient/p1")
+    (verdict,) = verdicts(world.commit(world.push(tablet, now, tablet.into_log(now, 9, said))))
+    assert verdict.status is Status.ACCEPTED
+
+
+def test_the_segment_before_takes_entries_for_its_grace() -> None:
+    world = World()
+    day = 86_400_000
+    world.now_ms = (START // day + 1) * day - 1_000
+    tablet = world.tablet()
+    log = world.log("site/ward-a")
+    receipts = [receipt(tablet, str(number)) for number in range(3)]
+    world.now_ms += SEGMENT_GRACE_MS
+    outcome = world.commit(world.push(tablet, log, tablet.into_log(log, 9, receipts[0])))
+    assert verdicts(outcome)[0].status is Status.ACCEPTED
+    world.now_ms += 2_000
+    outcome = world.commit(world.push(tablet, log, tablet.into_log(log, 9, receipts[1])))
+    assert verdicts(outcome)[0].code == "segment_closed"
+
+
+def receipt(tablet: Tablet, note: str, quantity: int = 10, lot: str = "L1") -> SignedStatement:
+    content = Receipt("Supplier", note, "amox-500", lot, "2030-01-01", quantity, "{capsule}", tablet.now())
+    return tablet.say(content, "site/ward-a/log")
+
+
+def test_many_changes_of_a_register_are_one_update_of_its_document() -> None:
+    world = World()
+    tablet = world.tablet()
+    log = world.log("site/ward-a")
+    before = world.record.document("site/ward-a")
+    assert before is not None
+    pushes = [world.push(tablet, log, tablet.into_log(log, 9, receipt(tablet, str(each)))) for each in range(5)]
+    outcome = world.commit(*pushes)
+    change = outcome.changes["site/ward-a"]
+    assert (change.first, len(change.updates)) == (before.position + 1, 1)
+    sealed = base_of(world, "site/ward-a").map()["stock/amox-500/L1"]
+    register = unseal(Register, sealed, world.ring.relay.public)
+    value = msgspec.msgpack.decode(register.value, type=StockRegister)
+    assert (register.version, value.on_hand, value.version) == (1, 50, 5)
+    assert world.record.stock("ward-a", "amox-500", "L1") == (50, 0)
+    assert world.verify().findings == ()
+
+
+def test_a_request_takes_no_place_and_its_verdict_names_the_patients_document() -> None:
+    world = World()
+    tablet = world.tablet()
+    said = tablet.say(Stop("rx9", "no longer needed"), "patient/p1")
+    outcome = world.commit(world.request(tablet, said))
+    (verdict,) = verdicts(outcome)
+    assert (verdict.status, verdict.code, verdict.document) == (Status.REFUSED, "prescription_unknown", "patient/p1")
+    assert verdict.position == world.record.documents()["patient/p1"]
+    again = world.commit(world.request(tablet, said))
+    assert again.verdicts == outcome.verdicts
+
+
+def test_the_statement_of_a_revoked_device_is_not_judged() -> None:
+    world = World()
+    tablet = world.tablet()
+    push = world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1")))
+    world.task(lambda _: world.identity.revoke(world.connection, tablet.id, "lost", False, world.now_ms))
+    outcome = world.commit(push)
+    assert outcome.closes[1][0] == "revoked"
+    assert list(world.record.statements()) == []
+
+
+def test_an_effect_the_database_refuses_undoes_that_statement_alone() -> None:
+    world = World()
+    lot = StockRegister("amox-500", "L9", "2030-01-01", 0, "{capsule}", 1)
+    effects: list[Effect] = [
+        Put("site/ward-a", lot),
+        Move(Movement("ward-a", "amox-500", "L9", MovementType.DISPENSE, -1, "abcdefgh.aaaaaaaaaaaaaaaa")),
+    ]
+
+    def act(batch: Batch) -> None:
+        with pytest.raises(Exception, match="CHECK"):
+            apply(batch, effects)
+        assert batch.register("site/ward-a", "stock/amox-500/L9") is None
+
+    world.task(act)
+    assert world.record.register("site/ward-a", "stock/amox-500/L9") is None
+    assert list(world.record.movements()) == []
+
+
+def test_a_failed_commit_leaves_nothing_and_the_next_one_goes_on() -> None:
+    world = World()
+    tablet = world.tablet()
+
+    def fails(batch: Batch) -> None:
+        batch.put("patient/p1", batch.register("patient/p1", "patient"))  # type: ignore[arg-type]  # it is there
+        raise RuntimeError("on purpose")
+
+    before = world.record.documents()
+    with pytest.raises(RuntimeError, match="on purpose"):
+        world.task(fails)
+    assert world.record.documents() == before
+    outcome = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1"))))
+    assert verdicts(outcome)[0].status is Status.ACCEPTED
+    assert world.verify().findings == ()
+
+
+def test_another_process_that_wrote_is_noticed_before_anything_is_judged(tmp_path: object) -> None:
+    from pathlib import Path
+
+    path = Path(str(tmp_path)) / "relay.db"
+    world = World(path)
+    other = World.beside(world)
+    tablet = world.tablet()
+    assert not world.commit().external
+    other.patient("p2")
+    outcome = world.commit(
+        world.push(tablet, "patient/p2/drafts", tablet.into_drafts("patient/p2/drafts", 9, tablet.dose("p2", "rx1")))
+    )
+    assert outcome.external
+    assert verdicts(outcome)[0].status is Status.ACCEPTED
+    assert world.verify().findings == ()
+
+
+# ---- what a device that was away gets -------------------------------------------------------------------------------
+
+
+def test_who_was_away_gets_what_it_lacks_or_the_whole() -> None:
+    world = World()
+    tablet = world.tablet()
+    outcomes = [
+        world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1", str(n + 1)))))
+        for n in range(4)
+    ]
+    epoch = outcomes[0].changes[DRAFTS].epoch
+    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, epoch, 1)])
+    assert answer.run is not None
+    assert (answer.run.first, answer.position) == (2, 4)
+    assert list(answer.run.updates) == [update for it in outcomes[1:] for update in it.changes[DRAFTS].updates]
+    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, epoch, 4)])
+    assert answer.run is not None
+    assert (answer.run.first, answer.run.updates) == (5, ())
+    for want in (Want(DRAFTS, "", 0), Want(DRAFTS, "a" * 16, 2), Want(DRAFTS, epoch, 9)):
+        (answer,) = reader(world).answers(tablet.id, [want])
+        assert answer.base is not None
+        digest = unseal(DocumentDigest, answer.base.digest, world.ring.relay.public)
+        held = Replica.load(DRAFTS, 1, answer.base.update, epoch, 4)
+        assert (digest.epoch, digest.position, digest.content) == (epoch, 4, held.digest())
+
+
+def test_a_document_nothing_was_committed_to_is_up_to_date_at_nothing() -> None:
+    world = World()
+    tablet = world.tablet()
+    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, "", 0)])
+    assert answer.run is not None
+    assert (answer.run.epoch, answer.run.first, answer.run.updates) == ("", 1, ())
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ("directory", None),
+        ("formulary", None),
+        ("site/ward-a", None),
+        ("site/ward-a/log/2026-05-01", None),
+        ("patient/p1/log/2026-05", None),
+        ("site/elsewhere", "site_not_granted"),
+        ("patient/nobody", "unknown_document"),
+        ("patient/p2", "patient_not_in_care"),
+        ("ward", "unknown_document"),
+        ("patient/p1/drafts/more", "unknown_document"),
+    ],
+)
+def test_a_device_gets_what_its_grants_open(document: str, code: str | None) -> None:
+    world = World()
+    tablet = world.tablet()
+
+    def elsewhere(batch: Batch) -> None:
+        register = batch.register("patient/p1", "patient")
+        assert register is not None
+        batch.put("patient/p2", msgspec.structs.replace(register, id="p2", care_sites=("elsewhere",)))
+
+    world.task(elsewhere)
+    (answer,) = reader(world).answers(tablet.id, [Want(document, "", 0)])
+    assert answer.refused == code
+    world.now_ms += 40 * 3_600_000  # the grant has lapsed
+    (answer,) = reader(world).answers(tablet.id, [Want(document, "", 0)])
+    assert (answer.refused is None) is (document in ("directory", "formulary"))
+
+
+def test_a_long_catch_up_comes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    tablet = world.tablet()
+    wants = [Want(document, "", 0) for document in ("directory", "formulary", "patient/p1", "site/ward-a")]
+    monkeypatch.setattr("relay.reading.CHUNK_BYTES", 1)
+    read = reader(world)
+    assert [answer.document for answer in read.answers(tablet.id, wants)] == ["directory"]
+    monkeypatch.undo()
+    assert [answer.document for answer in read.answers(tablet.id, wants)] == [want.document for want in wants]
+
+
+# ---- restored from a backup --------------------------------------------------------------------------------------
+
+
+def test_after_a_restore_statements_come_back_and_what_needed_the_relay_is_to_be_done_again() -> None:
+    world = World()
+    tablet = world.tablet()
+    early = tablet.dose("p1", "rx1", "5")
+    world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, early)))
+    before = world.record.document(DRAFTS)
+    assert before is not None
+    assert new_epochs(world.record, world.now_ms, world.random) == len(world.record.documents())
+    world.live.drop()
+    after = world.record.document(DRAFTS)
+    assert after is not None
+    assert after.epoch != before.epoch
+    lost = tablet.dose("p1", "rx1", "6")  # said and admitted after the backup was made
+    other = world.tablet()
+    foreign = other.dose("p1", "rx1", "7")
+    back = HandBack(1, tablet.id, parse(DRAFTS), tuple(Said(each, content_of(each)) for each in (early, lost, foreign)))
+    outcome = world.commit(back)
+    assert [verdict.status for verdict in verdicts(outcome)] == [Status.ACCEPTED] * 3
+    assert verdicts(outcome)[0].epoch == before.epoch
+    assert verdicts(outcome)[1].epoch == after.epoch
+    expected = sorted(each.encoded for each in (early, lost, foreign))
+    assert sorted(base_of(world, DRAFTS).values()) == expected
+    again = world.commit(back)
+    assert again.verdicts == outcome.verdicts
+    assert again.changes == {}
+    assert world.verify().findings == ()
+
+
+def test_facts_handed_back_follow_what_the_log_has() -> None:
+    world = World()
+    tablet = world.tablet()
+    log = world.log("patient/p1")
+    first = given_dose(tablet)
+    world.commit(world.push(tablet, log, tablet.into_log(log, 9, first)))
+    new_epochs(world.record, world.now_ms, world.random)
+    world.live.drop()
+    world.now_ms += 60 * 86_400_000  # the segment is long closed for pushes
+    lost = [given_dose(tablet) for _ in range(3)]
+    outcome = world.commit(HandBack(1, tablet.id, parse(log), tuple(Said(each, content_of(each)) for each in lost)))
+    assert all(verdict.final for verdict in verdicts(outcome))
+    accepted = [
+        each.encoded for each, verdict in zip(lost, verdicts(outcome), strict=True) if verdict.status is Status.ACCEPTED
+    ]
+    assert sorted(base_of(world, log).values()) == sorted([first.encoded, *accepted])
+    assert world.verify().findings == ()
+
+
+# ---- the proof finds what is wrong ---------------------------------------------------------------------------------
+
+
+def busy_world() -> World:
+    world = World()
+    tablet = world.tablet()
+    log = world.log("site/ward-a")
+    world.commit(world.push(tablet, log, tablet.into_log(log, 9, receipt(tablet, "n1"), receipt(tablet, "n2"))))
+    said = (tablet.dose("p1", "rx1", "5"), tablet.dose("p1", "rx1", "6", grant="vera/aaaaaaaa"))
+    world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, *said)))
+    assert world.verify().findings == ()
+    return world
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        ("UPDATE statement SET data = zeroblob(length(data)) WHERE id = 1", "statement_unreadable"),
+        ("UPDATE statement SET number = 99 WHERE id = 1", "statement_misfiled"),
+        ("UPDATE statement SET status = 2 WHERE id = 1", "document_differs|movement_unfounded|verdict"),
+        ("UPDATE statement SET status = 0 WHERE status = 2", "verdict_contradicts"),
+        ("UPDATE statement SET clock = 5 WHERE id = 1", "document_broken"),
+        ("UPDATE client SET clock = clock + 1", "document_broken"),
+        ("DELETE FROM relay_change WHERE position = 2", "document_broken"),
+        ("UPDATE register SET value = x'c0' WHERE key LIKE 'stock/%'", "register_differs"),
+        ("DELETE FROM register WHERE key LIKE 'stock/%'", "register_missing"),
+        ("UPDATE stock SET on_hand = on_hand + 1", "ledger_differs"),
+        ("UPDATE movement SET delta = delta + 1 WHERE id = 1", "ledger_differs"),
+        ("DELETE FROM movement WHERE id = 1", "movement_missing"),
+    ],
+)
+def test_the_proof_names_what_does_not_follow(damage: str, code: str) -> None:
+    world = busy_world()
+    world.connection.execute("PRAGMA foreign_keys = OFF")
+    world.connection.execute(damage)
+    codes = {finding.what for finding in world.verify().findings}
+    assert any(found.startswith(wanted) for found in codes for wanted in code.split("|")), codes
+
+
+def test_the_proof_checks_every_signature() -> None:
+    world = busy_world()
+    (data,) = world.connection.execute("SELECT data FROM statement WHERE id = 1").fetchone()
+    world.connection.execute("UPDATE statement SET data = ? WHERE id = 1", (bytes([data[0] ^ 1]) + data[1:],))
+    assert {finding.what for finding in world.verify().findings} == {"statement_forged"}
+
+
+def test_a_document_with_a_hole_is_refused_not_mended() -> None:
+    world = busy_world()
+    world.connection.execute("UPDATE statement SET clock = 7 WHERE clock = 1")
+    row = world.record.document(DRAFTS)
+    assert row is not None
+    with pytest.raises(RecordBroken):
+        whole(world.record, row)
+
+
+# ---- any history ------------------------------------------------------------------------------------------------
+
+
+steps = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from(["good", "bad", "again", "gap", "drop", "fresh"]), st.integers(1, 3)),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_any_history_folds_to_its_base(history: Iterable[tuple[int, str, int]]) -> None:
+    world = World(seed=3)
+    tablets = [world.tablet() for _ in range(3)]
+    clients = [100, 200, 300]
+    outcomes: list[Outcome] = []
+    accepted: dict[str, bytes] = {}
+    for who, what, count in history:
+        tablet = tablets[who]
+        if what == "drop":
+            world.live.drop()
+            continue
+        if what == "fresh":
+            clients[who] += 1
+            continue
+        wrong = {"grant": "vera/aaaaaaaa"} if what == "bad" else {}
+        said = [tablet.dose("p1", "rx1", str(n + 1), **wrong) for n in range(count)]
+        update = tablet.into_drafts(DRAFTS, clients[who], *said)
+        if what == "gap":
+            update = tablet.into_drafts(DRAFTS, clients[who], *said)  # the one before was lost
+        outcome = world.commit(world.push(tablet, DRAFTS, update))
+        outcomes.append(outcome)
+        if outcome.gaps:
+            clients[who] += 1
+            continue
+        if what == "again":
+            outcomes.append(world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, clients[who], *said))))
+        for each, verdict in zip(said, verdicts(outcome), strict=True):
+            if verdict.status is Status.ACCEPTED:
+                accepted[each.statement.ref] = each.encoded
+    if world.record.document(DRAFTS) is None:
+        return
+    expected = sorted(accepted.values())
+    assert sorted(fold(*outcomes).values()) == sorted(base_of(world, DRAFTS).values()) == expected
+    found = world.verify()
+    assert found.findings == ()
+    for outcome in outcomes:
+        for update in outcome.changes[DRAFTS].updates if DRAFTS in outcome.changes else ():
+            read_relay_update(update, parse(DRAFTS).root)

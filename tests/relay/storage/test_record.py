@@ -1,0 +1,331 @@
+"""The acceptance suite of the record's port: every database that a relay can run on passes this page."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.storage.migrations import LATEST, SchemaTooNew, migrate, version
+from relay.storage.packing import kind_in, pack, raw_id, text_id, unpack
+from relay.storage.port import Record
+from relay.storage.record import SqlRecord
+from relay.storage.rows import NewStatement, Place
+from relay.storage.sqlite import StorageError, backup, data_version, open_sqlite
+from tests.relay.world import World
+
+Opened = tuple[Record, Callable[[], None]]
+
+
+def sqlite_record(folder: Path) -> Record:
+    """SQLite on a file."""
+    return SqlRecord(open_sqlite(folder / "relay.db"))
+
+
+DATABASES: dict[str, Callable[[Path], Record]] = {"sqlite": sqlite_record}
+"""Another database joins by a line here."""
+
+
+@pytest.fixture(params=sorted(DATABASES))
+def record(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Record]:
+    made = DATABASES[request.param](tmp_path)
+    yield made
+    made.connection.close()
+
+
+def statement(author: int, target: int, sid: bytes = b"\x01" * 10, number: int = 1, **changed: object) -> NewStatement:
+    fields = {
+        "author": author,
+        "sid": sid,
+        "number": number,
+        "target": target,
+        "position": 1,
+        "client": None,
+        "clock": None,
+        "received_at": 5,
+        "place": Place.ACCEPTED,
+        "verdict": None,
+        "data": b"\x00" * 64 + b"\x01rest",
+    }
+    return NewStatement(**(fields | changed))  # type: ignore[arg-type]  # fields by name, of mixed types
+
+
+def test_a_document_stands_where_it_was_advanced_to(record: Record) -> None:
+    made = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    assert (made.position, made.floor, made.epoch, made.snapshot) == (0, 0, "aaaaaaaaaaaaaaaa", None)
+    record.advance(made.id, 3)
+    assert record.documents() == {"patient/p1": 3}
+    found = record.document("patient/p1")
+    assert found is not None
+    assert found.position == 3
+    assert record.document("patient/p2") is None
+
+
+def test_a_name_stands_for_one_document(record: Record) -> None:
+    record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    with pytest.raises(sqlite3.IntegrityError):
+        record.add_document("patient/p1", "bbbbbbbbbbbbbbbb")
+
+
+def test_new_epochs_hold_from_where_documents_stand(record: Record) -> None:
+    made = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    record.advance(made.id, 7)
+    assert record.renew_epochs(iter(["bbbbbbbbbbbbbbbb"])) == 1
+    found = record.document("patient/p1")
+    assert found is not None
+    assert (found.epoch, found.floor) == ("bbbbbbbbbbbbbbbb", 7)
+    assert [record.epoch_at(made.id, at) for at in (1, 7, 8)] == ["aaaaaaaaaaaaaaaa"] * 2 + ["bbbbbbbbbbbbbbbb"]
+    assert record.renew_epochs(iter(["cccccccccccccccc"])) == 1
+    assert [record.epoch_at(made.id, at) for at in (7, 8)] == ["aaaaaaaaaaaaaaaa", "cccccccccccccccc"]
+
+
+def test_a_snapshot_lets_go_of_all_but_the_last_changes(record: Record) -> None:
+    made = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    for position in range(1, 11):
+        record.add_change(made.id, position, bytes([position]))
+    record.advance(made.id, 10)
+    record.keep_snapshot(made.id, b"whole", 10, tail=4)
+    found = record.document("patient/p1")
+    assert found is not None
+    assert (found.snapshot, found.snapshot_position, found.floor) == (b"whole", 10, 6)
+    assert record.changes(made.id, 0, 10) == [(at, bytes([at])) for at in (7, 8, 9, 10)]
+
+
+def test_a_snapshot_never_lowers_the_floor(record: Record) -> None:
+    made = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    record.advance(made.id, 9)
+    record.renew_epochs(iter(["bbbbbbbbbbbbbbbb"]))
+    record.keep_snapshot(made.id, b"whole", 10, tail=5)
+    found = record.document("patient/p1")
+    assert found is not None
+    assert found.floor == 9
+
+
+def test_a_statement_is_kept_once(record: Record) -> None:
+    document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    author, last = record.author("abcdefgh")
+    assert last == 0
+    record.add_statement(statement(author, document.id))
+    record.flush()
+    other, _ = record.author("bcdefghi")
+    record.add_statement(statement(other, document.id))
+    record.flush()
+    record.add_statement(statement(author, document.id, number=2))
+    with pytest.raises(sqlite3.IntegrityError):
+        record.flush()
+
+
+def test_a_statement_comes_back_as_it_was_put(record: Record) -> None:
+    document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    author, _ = record.author("abcdefgh")
+    record.add_statement(statement(author, document.id, verdict=b"said", place=Place.CONFLICT, number=9, position=4))
+    record.flush()
+    ref = "abcdefgh." + text_id(b"\x01" * 10)
+    found = record.statement(ref)
+    assert found is not None
+    assert (found.ref, found.number, found.position, found.place) == (ref, 9, 4, Place.CONFLICT)
+    assert found.verdict == b"said"
+    assert [row.ref for row in record.statements()] == [ref]
+    assert [row.ref for row in record.statements_of(document.id, 3, 4)] == [ref]
+    assert record.statements_of(document.id, 4, 9) == []
+    assert record.number_holder("abcdefgh", 9) == ref
+    assert record.number_holder("abcdefgh", 8) is None
+    assert record.statement("abcdefgh." + text_id(b"\x02" * 10)) is None
+
+
+def test_what_is_forgotten_is_not_written(record: Record) -> None:
+    document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    author, _ = record.author("abcdefgh")
+    record.add_statement(statement(author, document.id))
+    record.add_tombstone(document.id, 1, 1, 0, 1)
+    record.forget_unflushed()
+    record.flush()
+    assert list(record.statements()) == []
+    assert record.tombstones_of(document.id, 0, 9) == []
+
+
+def test_a_closed_statement_stays_on_record_and_a_refused_one_is_never_closed(record: Record) -> None:
+    document = record.add_document("patient/p1/drafts", "aaaaaaaaaaaaaaaa")
+    author, _ = record.author("abcdefgh")
+    record.add_statement(statement(author, document.id))
+    record.add_statement(statement(author, document.id, sid=b"\x02" * 10, number=2, place=Place.REFUSED))
+    record.flush()
+    record.close_statements([row.id for row in record.statements()])
+    assert [row.place for row in record.statements()] == [Place.CLOSED, Place.REFUSED]
+
+
+def test_clients_are_bound_to_one_document_and_author(record: Record) -> None:
+    document = record.add_document("patient/p1/drafts", "aaaaaaaaaaaaaaaa")
+    author, _ = record.author("abcdefgh")
+    row = record.add_client(document.id, 77, author, (5, 6))
+    own = record.add_client(document.id, 78, None, None)
+    record.advance_clients([(row, 3)])
+    assert [(it.id, it.client, it.author, it.origin, it.clock) for it in record.clients(document.id)] == [
+        (row, 77, author, (5, 6), 3),
+        (own, 78, None, None, 0),
+    ]
+    with pytest.raises(sqlite3.IntegrityError):
+        record.add_client(document.id, 77, None, None)
+
+
+def test_tombstones_come_by_position(record: Record) -> None:
+    document = record.add_document("patient/p1/drafts", "aaaaaaaaaaaaaaaa")
+    client = record.add_client(document.id, 77, None, None)
+    record.add_tombstone(document.id, 2, client, 1, 3)
+    record.add_tombstone(document.id, 1, client, 0, 1)
+    record.flush()
+    assert record.tombstones_of(document.id, 0, 9) == [(1, 0, client, 1), (2, 1, client, 3)]
+    assert record.tombstones_of(document.id, 1, 9) == [(2, 1, client, 3)]
+
+
+@pytest.mark.parametrize(("on_hand", "shortage"), [(-1, 0), (0, -1)])
+def test_the_database_itself_refuses_negative_stock(record: Record, on_hand: int, shortage: int) -> None:
+    record.put_stock("s", "i", "l", 0, 0)
+    with pytest.raises(sqlite3.IntegrityError):
+        record.put_stock("s", "i", "l", on_hand, shortage)
+    assert record.stock("s", "i", "l") == (0, 0)
+    assert record.stock("s", "i", "other") == (0, 0)
+
+
+def test_the_ledger_keeps_its_order(record: Record) -> None:
+    for delta in (3, -1):
+        record.add_movement("s", "i", "l", "receipt", delta, "abcdefgh.aaaaaaaaaaaaaaaa", 9)
+    assert [row[1:6] for row in record.movements()] == [
+        ("s", "i", "l", "receipt", 3),
+        ("s", "i", "l", "receipt", -1),
+    ]
+
+
+def test_registers_are_found_by_document_and_word(record: Record) -> None:
+    site = record.add_document("site/a", "aaaaaaaaaaaaaaaa")
+    other = record.add_document("site/b", "aaaaaaaaaaaaaaaa")
+    for key in ("stock/x/1", "stock/x/2", "stockpile/x", "site"):
+        record.put_register(site.id, key, 1, 5, key.encode())
+    record.put_register(other.id, "stock/x/1", 1, 5, b"other")
+    record.put_register(site.id, "stock/x/2", 2, 6, b"newer")
+    assert [(row.key, row.version) for row in record.registers("site/a", "stock")] == [
+        ("stock/x/1", 1),
+        ("stock/x/2", 2),
+    ]
+    assert len(record.registers("site/a")) == 4
+    found = record.register("site/a", "stock/x/2")
+    assert found is not None
+    assert (found.value, found.at) == (b"newer", 6)
+    assert record.register("site/a", "stock/x/9") is None
+
+
+def test_notes_awaiting_quarantine_alarms_and_audit(record: Record) -> None:
+    record.put_note("receipt", "k", b"1")
+    record.put_note("receipt", "k", b"2")
+    record.put_note("receipts", "k", b"3")
+    assert record.note("receipt", "k") == b"2"
+    assert record.notes("receipt") == [("k", b"2")]
+    assert record.note("receipt", "l") is None
+    record.put_awaited("r", 5)
+    record.put_awaited("r", 9)
+    assert record.awaited_since("r") == 5
+    assert record.all_awaited() == {"r": 5}
+    record.drop_awaited("r")
+    assert record.awaited_since("r") is None
+    record.add_quarantine("abcdefgh", "r", b"bytes", 7)
+    assert record.quarantined("r") == ("abcdefgh", b"bytes", 7)
+    assert record.quarantine_count("abcdefgh") == 1
+    assert record.quarantine_of("abcdefgh") == [("r", b"bytes", 7)]
+    with pytest.raises(sqlite3.IntegrityError):
+        record.add_quarantine("abcdefgh", "r", b"bytes", 7)
+    record.add_alarm(1, "kind", "abcdefgh", "says")
+    record.add_audit(1, "what", "who", "says")
+    assert [row[1:] for row in record.alarms()] == [(1, "kind", "abcdefgh", "says")]
+    assert [row[1:] for row in record.audits()] == [(1, "what", "who", "says")]
+
+
+def test_a_foreign_key_has_to_exist(record: Record) -> None:
+    author, _ = record.author("abcdefgh")
+    record.add_statement(statement(author, 99))
+    with pytest.raises(sqlite3.IntegrityError):
+        record.flush()
+
+
+def test_numbers_only_rise(record: Record) -> None:
+    author, _ = record.author("abcdefgh")
+    record.raise_number(author, 12)
+    assert record.author("abcdefgh") == (author, 12)
+    assert record.last_number("abcdefgh") == 12
+    assert record.last_number("bcdefghi") == 0
+
+
+# ---- what is SQLite's own ------------------------------------------------------------------------------------------
+
+
+def test_every_commit_is_on_the_disk_before_it_counts(tmp_path: Path) -> None:
+    connection = open_sqlite(tmp_path / "relay.db")
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    connection.close()
+
+
+def test_a_database_is_migrated_once_and_never_back(tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    connection = open_sqlite(path)
+    assert version(connection) == LATEST
+    assert migrate(connection) == LATEST
+    connection.execute("UPDATE schema_version SET version = 99")
+    connection.close()
+    with pytest.raises(SchemaTooNew, match="schema 99"):
+        open_sqlite(path)
+
+
+def test_a_file_that_is_no_database_is_told_plainly(tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    path.write_bytes(b"this is no database, whatever its name says " * 100)
+    with pytest.raises(StorageError, match=r"relay\.db"):
+        open_sqlite(path)
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    writer = open_sqlite(tmp_path / "relay.db")
+    reader = open_sqlite(tmp_path / "relay.db", read_only=True)
+    before = data_version(reader)
+    writer.execute("INSERT INTO author (device, last_number) VALUES ('abcdefgh', 0)")
+    assert data_version(reader) != before
+    with pytest.raises(sqlite3.OperationalError):
+        reader.execute("DELETE FROM author")
+    reader.close()
+    writer.close()
+
+
+def test_a_backup_is_whole_and_overwrites_nothing(tmp_path: Path) -> None:
+    connection = open_sqlite(tmp_path / "relay.db")
+    SqlRecord(connection).add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    size = backup(connection, tmp_path / "copy.db")
+    assert size == (tmp_path / "copy.db").stat().st_size
+    copy = open_sqlite(tmp_path / "copy.db")
+    assert SqlRecord(copy).documents() == {"patient/p1": 0}
+    with pytest.raises(StorageError, match="exists"):
+        backup(connection, tmp_path / "copy.db")
+    with pytest.raises(StorageError, match="nowhere"):
+        backup(connection, tmp_path / "nowhere" / "copy.db")
+    copy.close()
+    connection.close()
+
+
+@given(st.binary(min_size=10, max_size=10))
+def test_ids_are_ten_bytes_and_sixteen_letters(raw: bytes) -> None:
+    from crdtmed.ids import statement_id
+
+    assert text_id(raw) == statement_id(raw)
+    assert raw_id(text_id(raw)) == raw
+
+
+def test_a_packed_statement_is_its_exact_bytes_again() -> None:
+    tablet = World().tablet()
+    for said in (tablet.dose("p1", "rx1"), tablet.dose("p1", "rx1", seen=("abcdefgh." + "a" * 16,))):
+        statement_ = said.statement
+        for target, shorter in ((statement_.document, True), ("patient/other/drafts", False)):
+            data = pack(said, target)
+            assert (len(data) < len(said.encoded) - 40) is shorter
+            assert unpack(data, statement_.id, target, statement_.device) == said.encoded
+            assert kind_in(data) is statement_.kind
