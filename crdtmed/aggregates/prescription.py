@@ -104,7 +104,9 @@ class SignedGroups(Model, frozen=True):
     substitution: Substitution | None = None
 
 
-class PrescriptionRegister(Model, frozen=True):
+# Every field is always written: where more than 15 fields may be left out, msgspec widens the header of the map, and the
+# bytes are no longer the one encoding of their value.
+class PrescriptionRegister(Model, frozen=True, omit_defaults=False):
     """A signed prescription as the relay keeps it.
 
     ``prescriber`` is the user; ``signed_by`` their statement; ``snapshot`` the knowledge base that checked
