@@ -103,6 +103,7 @@ class Hub:
         self.random = random
         self.connections: dict[int, Connection] = {}
         self.devices: dict[str, Connection] = {}
+        self.strangers: dict[int, Connection] = {}
         self.fanout = Fanout()
         self.counts = Counts()
         self.now_ms = 0
@@ -120,14 +121,19 @@ class Hub:
     def opened(self, peer: Peer, now_ms: int) -> Connection | None:
         """A new connection; None, and the peer closed, where there are too many."""
         self.now_ms = now_ms
-        strangers = len(self.connections) - len(self.devices)
-        if self.closing or len(self.connections) >= MAX_CONNECTIONS or strangers >= MAX_UNAUTHENTICATED_CONNECTIONS:
+        if self.closing or len(self.connections) >= MAX_CONNECTIONS:
             peer.write([encode_frame(frames.Bye("busy", "this relay takes no more connections now: try again later"))])
             peer.close("busy", "too many connections")
             return None
+        if len(self.strangers) >= MAX_UNAUTHENTICATED_CONNECTIONS:
+            # The oldest goes: whoever only holds the line cannot keep out a device, which proves itself at once.
+            self.close(
+                next(iter(self.strangers.values())), "busy", "too many connections wait: prove who you are sooner"
+            )
         self._next += 1
         session = Session(self.identity.relay_signer, self.identity.relay_key, self.random)
         connection = self.connections[self._next] = Connection(self._next, peer, session, now_ms)
+        self.strangers[self._next] = connection
         self.counts.connections += 1
         return connection
 
@@ -142,6 +148,7 @@ class Hub:
 
     def lost(self, connection: Connection) -> None:
         """The connection is gone."""
+        self.strangers.pop(connection.id, None)
         if self.connections.pop(connection.id, None) is None:
             return
         self.fanout.leave(connection.id)
@@ -230,6 +237,7 @@ class Hub:
             case Unwanted(documents=documents):
                 self.fanout.unwant(connection.id, documents)
             case Authenticated(device=device):
+                self.strangers.pop(connection.id, None)
                 former = self.devices.get(device)
                 self.devices[device] = connection
                 if former is not None and former is not connection:

@@ -1,0 +1,371 @@
+"""Attacks by number and by copy: floods, clones, harmful bytes, guessed codes, and a revoked device that goes on."""
+
+import asyncio
+import json
+import os
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from crdtmed.aggregates.conflict import QuarantineRegister
+from crdtmed.device.enrolment import request
+from crdtmed.device.keyfile import new_keys
+from crdtmed.keys import SoftwareSigner
+from crdtmed.limits import (
+    ENROLMENT_ATTEMPTS,
+    HANDSHAKE_TIMEOUT_MS,
+    MAX_HANDSHAKE_FRAME_BYTES,
+    MAX_UNAUTHENTICATED_CONNECTIONS,
+)
+from crdtmed.sealing import wiped_body
+from crdtmed.verdict import Status
+from crdtmed.wire import frames
+from crdtmed.wire.enrolment import MAX_ENROLMENT_BYTES, Enrolled, NotEnrolled, encode_message, read_answer
+from relay import quarantine
+from relay.batch import Batch
+from relay.identity import enrolment
+from relay.service import Service
+from tests.attacks.ward import DRAFTS, HOUR, date_of, given, refused, unharmed, verdict_of, ward
+from tests.relay.probe import Ended, Probe
+from tests.relay.world import seeded
+
+SHARED = Path(os.environ.get("CRDTMED_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+
+
+async def alarms(service: Service) -> list[tuple[str, str]]:
+    """The alarms so far: kind and device."""
+    found = await service.write(lambda batch: batch.record.alarms())
+    return [(row[2], row[3]) for row in found]
+
+
+# ---- clones ------------------------------------------------------------------------------------------------------
+
+
+def test_a_cloned_device_is_noticed_by_the_number_it_uses_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (original, other), service):
+            copy = replace(original, clocks={}, random=seeded(999))
+            first, second = original.dose("p1", "rx1"), copy.dose("p1", "rx1", "7")
+            assert first.statement.number == second.statement.number
+            assert await verdict_of(port, original, first, 1) == (Status.ACCEPTED, "")
+            assert await alarms(service) == []
+            await verdict_of(port, copy, second, 2)
+            assert [device for _, device in await alarms(service)] == [original.id]
+            await unharmed(port, other, 3)
+
+    asyncio.run(run())
+
+
+def test_two_copies_of_a_device_cannot_both_be_on_the_line(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with (
+            ward(tmp_path) as (_, port, (original, _other), _service),
+            Probe(original, port) as probe,
+            Probe(replace(original, clocks={}), port) as copy,
+        ):
+            assert copy.welcome is not None
+            with pytest.raises(Ended) as ended:
+                await probe.ended()
+            assert ended.value.code == "replaced"
+
+    asyncio.run(run())
+
+
+def test_a_store_put_back_from_an_older_copy_is_noticed_at_the_handshake(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (tablet, _other), service):
+            for value in ("1", "2", "3"):
+                await verdict_of(port, tablet, tablet.dose("p1", "rx1", value), int(value))
+            async with Probe(tablet, port) as probe:
+                assert probe.welcome is not None
+                assert probe.welcome.last_number == 3
+            assert await alarms(service) == []
+            async with Probe(replace(tablet, number=1), port) as probe:
+                assert probe.welcome is not None
+                assert probe.welcome.last_number == 3  # so that it goes on behind what it lost
+            assert await alarms(service) == [("device_marks", tablet.id)]
+
+    asyncio.run(run())
+
+
+# ---- bytes that hurt ---------------------------------------------------------------------------------------------
+
+
+def crafted() -> list[bytes]:
+    """Updates that make an unguarded replica hang, die, or take half a gigabyte."""
+    found = [
+        b"",
+        b"\x00",
+        b"\x00\x00",
+        bytes.fromhex("01010100" + "00" + "ffffffff0f" + "00"),  # a GC of four thousand million clocks
+        bytes.fromhex("0101010004010161" + "ffffffff0f" + "00"),
+        bytes.fromhex("010101000101" + "016d" + "ffffffff0f" + "00"),
+        b"\x01" + b"\xff" * 9 + b"\x01",
+        b"\xff" * 64,
+    ]
+    path = SHARED / "crashers.json"
+    if path.exists():
+        cases = json.loads(path.read_text())
+        found += [bytes.fromhex(update) for case in cases["cases"] for update in case["updates"]]
+    return found
+
+
+def test_update_bytes_made_to_harm_other_replicas_reach_nobody(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (attacker, bystander), service), Probe(bystander, port) as watching:
+            documents = (DRAFTS, f"patient/p1/log/{date_of(bystander.now())}")
+            await watching.subscribe(*documents)
+            seen = len(watching.seen)
+            for update in crafted():
+                code = await refused(port, attacker, frames.Push(documents[len(update) % 2], update))
+                assert code not in ("cut", "", "not_committed"), update.hex()
+            assert len(service.hub.connections) <= 2
+            assert len(watching.seen) == seen  # nothing of it was sent to anybody
+            await watching.leave()
+            await unharmed(port, bystander, 1)
+
+    asyncio.run(run())
+
+
+# ---- floods ------------------------------------------------------------------------------------------------------
+
+
+def test_strangers_who_hold_the_line_keep_no_device_out(tmp_path: Path) -> None:
+    """As many silent connections as the relay takes, and more: a device that can prove itself still gets in."""
+
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (device, _other), service), AsyncExitStack() as stack:
+            for _ in range(MAX_UNAUTHENTICATED_CONNECTIONS + 20):
+                await stack.enter_async_context(connect(f"ws://127.0.0.1:{port}/sync", compression=None))
+            assert len(service.hub.strangers) == len(service.hub.connections) == MAX_UNAUTHENTICATED_CONNECTIONS
+            await unharmed(port, device, 1)
+            assert service.hub.counts.closes.get("busy", 0) >= 21
+
+    asyncio.run(run())
+
+
+def test_strangers_are_sent_away_when_their_time_is_up(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path) as (world, port, _tablets, service):
+            async with connect(f"ws://127.0.0.1:{port}/sync", compression=None) as silent:
+                await silent.send(frames.encode_frame(frames.Hello(frames.PROTOCOL, "aaaaaaaa", b"n" * 16)))
+                await silent.recv()
+                service.hub.tick(world.now_ms + HANDSHAKE_TIMEOUT_MS + 1)
+                bye = frames.read_from_relay(await silent.recv(decode=False))
+                assert isinstance(bye, frames.Bye)
+                assert bye.code == "handshake_timeout"
+            assert (len(service.hub.connections), len(service.hub.strangers)) == (0, 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"x" * (MAX_HANDSHAKE_FRAME_BYTES + 1), "too_large"),
+        (b"", "bad_frame"),
+        (b"\xc1", "bad_frame"),
+        (b"\xdd\xff\xff\xff\xff", "bad_frame"),
+        (b"\x91" * 4_000, "bad_frame"),
+        (frames.encode_frame(frames.Renew(0, 0)), "out_of_turn"),
+        (frames.encode_frame(frames.SignIn("vera", "guess", None)), "out_of_turn"),
+        (frames.encode_frame(frames.Hello(frames.PROTOCOL + 1, "aaaaaaaa", b"n" * 16)), "protocol_unknown"),
+    ],
+)
+def test_what_a_stranger_may_say_is_little(tmp_path: Path, sent: bytes, code: str) -> None:
+    async def run() -> None:
+        async with ward(tmp_path, 1) as (_, port, _tablets, service):
+            async with connect(f"ws://127.0.0.1:{port}/sync", compression=None) as stranger:
+                await stranger.send(sent)
+                bye = frames.read_from_relay(await stranger.recv(decode=False))
+                assert isinstance(bye, frames.Bye)
+                assert bye.code == code
+                with pytest.raises(ConnectionClosed):
+                    await stranger.recv()
+            assert service.hub.counts.closes == {code: 1}
+
+    asyncio.run(run())
+
+
+def test_a_code_is_not_guessed_over_the_network(tmp_path: Path) -> None:
+    """Wrong codes, too much, nonsense; then the right code, which is dead by then, and a new one, used twice."""
+
+    async def run() -> None:
+        async with ward(tmp_path, 1) as (world, port, _tablets, service):
+
+            async def post(body: bytes) -> Enrolled | NotEnrolled:
+                async with httpx.AsyncClient(trust_env=False) as client:
+                    answer = await client.post(f"http://127.0.0.1:{port}/enrol", content=body)
+                return read_answer(answer.content)
+
+            async def code() -> str:
+                return await service.write(
+                    lambda batch: (
+                        enrolment.give_code(
+                            batch.record.connection, world.terms, ("ward-a",), batch.now_ms, batch.random
+                        ).text
+                    )
+                )
+
+            def asked(text: str, seed: int) -> bytes:
+                return encode_message(request(new_keys(seeded(seed)), text, "a tablet"))
+
+            true = await code()
+            guesses = [true[:-1] + letter for letter in "abcdefgh" if letter != true[-1]][:ENROLMENT_ATTEMPTS]
+            answers = [await post(asked(guess, at)) for at, guess in enumerate(guesses)]
+            assert set(answers) == {enrolment.CODE_WRONG}
+            assert await post(asked(true, 50)) == enrolment.CODE_WRONG
+            for body in (b"", b"nonsense", b"x" * (MAX_ENROLMENT_BYTES + 1)):
+                answer = await post(body)
+                assert isinstance(answer, NotEnrolled)
+                assert answer.code == "malformed"
+            fresh = await code()
+            assert isinstance(await post(asked(fresh, 51)), Enrolled)
+            assert await post(asked(fresh, 52)) == enrolment.CODE_WRONG
+
+    asyncio.run(run())
+
+
+# ---- a revoked device that goes on -------------------------------------------------------------------------------
+
+
+async def revoke(service: Service, device: str, now: bool = False) -> None:
+    def act(batch: Batch) -> None:
+        service.identity.revoke(batch.record.connection, device, "lost", now, batch.now_ms)
+        batch.directory()
+
+    await service.write(act)
+
+
+async def quarantined(service: Service, device: str) -> list[str]:
+    found = await service.write(lambda batch: batch.record.quarantine_of(device))
+    return [ref for ref, _, _ in found]
+
+
+def test_a_revoked_device_writes_nothing_and_hands_over_in_order_of_arrival(tmp_path: Path) -> None:
+    """Whatever time its statements claim."""
+
+    async def run() -> None:
+        async with ward(tmp_path) as (world, port, (thief, other), service):
+            late, early = given(thief, stamp=world.now_ms << 16), given(thief, stamp=(world.now_ms - HOUR) << 16)
+            wish = thief.dose("p1", "rx1")
+            async with Probe(thief, port) as probe:
+                await revoke(service, thief.id)
+                told = await probe.next_of(frames.Revoked)
+                assert told.hand_over
+                await probe.send(frames.Push(DRAFTS, thief.into_drafts(DRAFTS, 1, wish)))
+                await probe.send(frames.HandOver((late.encoded, early.encoded, wish.encoded)))
+                done = await probe.next_of(frames.HandedOver)
+                assert (done.taken, done.refused) == (3, ())
+                assert await quarantined(service, thief.id) == [said.statement.ref for said in (late, early, wish)]
+                signature = thief.signer.sign(frames.WIPED_TAG, wiped_body(thief.id, world.now_ms, thief.number))
+                await probe.send(frames.Wiped(world.now_ms, thief.number, signature))
+                with pytest.raises(Ended) as ended:
+                    await probe.ended()
+                assert ended.value.code == "wiped"
+            await unharmed(port, other, 1)
+            listed = await service.write(
+                lambda batch: [
+                    value.ref
+                    for value in batch.registers("patient/p1", "quarantine")
+                    if isinstance(value, QuarantineRegister) and value.open
+                ]
+            )
+            assert sorted(listed) == sorted([late.statement.ref, early.statement.ref])  # facts, not the wish
+
+    asyncio.run(run())
+
+
+def test_quarantine_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINE_PER_DEVICE", 5)
+
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (thief, other), service):
+            await revoke(service, thief.id)
+            said = [given(thief) for _ in range(12)]
+            async with Probe(thief, port) as probe:
+                assert probe.welcome is None
+                for start in (0, 6):
+                    await probe.send(frames.HandOver(tuple(one.encoded for one in said[start : start + 6])))
+                first, second = [await probe.next_of(frames.HandedOver) for _ in range(2)]
+            assert (first.taken, len(first.refused), second.taken, len(second.refused)) == (5, 1, 0, 6)
+            assert len(await quarantined(service, thief.id)) == 5
+            await unharmed(port, other, 1)
+
+    asyncio.run(run())
+
+
+def test_no_hand_over_after_now_nor_of_anothers_or_a_forged_statement(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path, 3) as (_, port, (thief, second, victim), service):
+            await revoke(service, thief.id, now=True)
+            async with Probe(thief, port) as probe:
+                await probe.send(frames.HandOver((given(thief).encoded,)))
+                assert (await probe.next_of(frames.HandedOver)).taken == 0
+            await revoke(service, second.id)
+            forged = given(replace(second, signer=SoftwareSigner.from_scalar(99)))
+            async with Probe(second, port) as probe:
+                await probe.send(frames.HandOver((forged.encoded,)))
+                done = await probe.next_of(frames.HandedOver)
+                assert (done.taken, done.refused) == (0, (forged.statement.ref,))
+            assert await refused(port, second, frames.HandOver((given(victim).encoded,))) == "foreign_author"
+            for device in (thief.id, second.id, victim.id):
+                assert await quarantined(service, device) == []
+
+    asyncio.run(run())
+
+
+def test_a_revoked_device_may_ask_for_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (thief, _other), service):
+            await revoke(service, thief.id)
+            for frame in (frames.SignIn("vera", "vera's word", None), frames.AskRoster("ward-a")):
+                assert await refused(port, thief, frame) == "revoked"
+            async with Probe(thief, port) as probe:
+                await probe.send(frames.Renew(0, 0), frames.Subscribe((frames.Want(DRAFTS, "", 0),)))
+                await probe.send(frames.HandOver(()))
+                await probe.next_of(frames.HandedOver)
+                assert {type(frame) for frame in probe.seen} == {
+                    frames.Challenge,
+                    frames.Revoked,
+                    frames.HandedOver,
+                }
+
+    asyncio.run(run())
+
+
+def test_an_accomplice_cannot_bring_in_what_a_revoked_device_says_afterwards(tmp_path: Path) -> None:
+    """Handed back by another device as if the relay had lost it, and dated before the revocation."""
+
+    async def run() -> None:
+        async with ward(tmp_path, 3) as (world, port, (thief, accomplice, other), service):
+            assert await verdict_of(port, thief, thief.dose("p1", "rx1"), 1) == (Status.ACCEPTED, "")
+            await revoke(service, thief.id)
+            world.now_ms += 2 * HOUR
+            backdated = thief.dose("p1", "rx1", "99", stamp=(world.now_ms - 3 * HOUR) << 16)
+            async with Probe(accomplice, port) as probe:
+                await probe.subscribe(DRAFTS)
+                await probe.send(frames.HandBack(DRAFTS, (backdated.encoded,)))
+                verdict = await probe.verdict(backdated.statement.ref)
+                assert (verdict.status, verdict.code) == (Status.REFUSED, "device_revoked")
+                assert backdated.encoded not in probe.values(DRAFTS)
+            assert await quarantined(service, thief.id) == [backdated.statement.ref]
+            await unharmed(port, other, 2)
+
+    asyncio.run(run())
+
+
+def test_a_wipe_is_confirmed_by_the_device_alone(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path) as (world, port, (thief, other), service):
+            await revoke(service, thief.id)
+            body = wiped_body(thief.id, world.now_ms, 0)
+            signature = other.signer.sign(frames.WIPED_TAG, body)
+            assert await refused(port, thief, frames.Wiped(world.now_ms, 0, signature)) == "wipe_not_proven"
+
+    asyncio.run(run())
