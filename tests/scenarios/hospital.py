@@ -196,10 +196,10 @@ class Hospital:
             text = text.replace(ref, name)
         self.lines.append(text)
 
-    def name(self, id: str, name: str) -> str:
+    def name(self, of: str, name: str) -> str:
         """Calls an id by a name in the transcript from now on."""
-        self.names[id] = name
-        return id
+        self.names[of] = name
+        return of
 
     async def settled(self, who: str, what: str, doing: Awaitable[Said]) -> Said | None:
         """Does something, waits for its outcome, and writes both down; None where it was not said at all."""
