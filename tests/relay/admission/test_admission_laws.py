@@ -27,6 +27,7 @@ from tests.relay.admission.stories import (
     prescribed,
     prescription,
     receipt,
+    stocked,
 )
 
 LOTS = st.sampled_from(["L1", "L2", "L3"])
@@ -48,6 +49,7 @@ class Run:
     def __init__(self) -> None:
         self.ward = Ward()
         prescribed(self.ward)
+        stocked(self.ward, 30, "L1")
         self.ward.sign_in("everybody", "zo", tuple(Role), ("ward", "pharmacy"))
         self.sent: list[Submission] = []
         self.names = ["rx-1"]

@@ -51,9 +51,21 @@ def test_a_dispense_lowers_stock_and_counts(ward: Ward) -> None:
     assert entry is not None
     assert entry.dispensed == 10
     assert ward.ledger[-1].by == said.statement.ref
-    ward.do(dispense())
+    since = entry.since_at
+    ward.do(dispense(5), received_at=NOW + DAY)
+    later = queue(ward)
+    assert later is not None
+    assert later.since_at == since
+    ward.do(dispense(5))
     assert queue(ward) is None
-    assert stock(ward).version == 3
+    assert stock(ward).version == 4
+
+
+def test_all_that_is_dispensed_counts_against_what_is_authorised(ward: Ward) -> None:
+    ward.do(dispense())
+    assert ward.do(dispense(11))[1].reason == OverAuthorised(20, 10, 11)
+    assert ward.do(dispense())[1].status is Status.ACCEPTED
+    assert ward.do(dispense(1))[1].reason == OverAuthorised(20, 20, 1)
 
 
 def test_the_same_dispense_twice_counts_once(ward: Ward) -> None:
@@ -293,6 +305,9 @@ def test_what_was_given_in_another_unit_is_told_in_the_counting_unit(ward: Ward,
     assert code(resolved(ward, said.statement.ref, action)) == "action_not_offered"
     assert resolved(ward, said.statement.ref, action, quantity=1).status is Status.ACCEPTED
     assert stock(ward).on_hand == 29
+    other, _ = ward.do(dispense(5, "L9", unit="mg", out=True))
+    assert resolved(ward, other.statement.ref, action, quantity=1).status is Status.ACCEPTED
+    assert (stock(ward, "L9").unit, stock(ward, "L9").shortage) == ("{tablet}", 1)
 
 
 def test_what_came_back_moves_nothing(ward: Ward) -> None:

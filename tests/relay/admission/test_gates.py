@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from crdtmed.aggregates.alert_override_record import Override, OverrideReason
-from crdtmed.aggregates.conflict import Action, BreakGlass, QuarantineRegister
+from crdtmed.aggregates.conflict import Action, BreakGlass, QuarantineRegister, Resolve
 from crdtmed.aggregates.content import Content
 from crdtmed.aggregates.draft_view import draft_digest
 from crdtmed.aggregates.medication_administration import Correct
@@ -228,6 +228,15 @@ def test_whoever_may_say_a_statement_may_resolve_its_conflict() -> None:
         assert (ward.submit(submission).status is Status.ACCEPTED) is allowed
 
 
+def test_anybody_may_set_aside_what_nobody_can_read() -> None:
+    ward = Ward()
+    unreadable = ward.say(Resolve(bytes(65), Action.CANCEL), who="supervisor")
+    first = ward.submit(unreadable)
+    assert (first.status, code_of_decision(first)) == (Status.CONFLICT, "content_invalid")
+    content = resolution(ward, unreadable.statement.ref, Action.ENTERED_IN_ERROR)
+    assert ward.do(content, who="clerk")[1].status is Status.ACCEPTED
+
+
 SITE_KINDS: Final = [kind for kind in Kind if target_of(kind).startswith("site/") and kind is not Kind.RESOLVE]
 PATIENT_KINDS: Final = [kind for kind in Kind if target_of(kind).startswith("patient/")]
 
@@ -396,8 +405,8 @@ def test_a_stamp_that_is_as_far_ahead_as_may_be(kind: Kind) -> None:
 
 def test_a_fact_ahead_is_judged_as_of_its_arrival() -> None:
     ward = Ward()
-    ahead = ward.say(administer(), at=NOW + 30 * DAY)
-    assert Flag.CLOCK_SUSPECT in ward.submit(ahead).flags
+    decision = ward.submit(ward.say(administer(), at=NOW + 30 * DAY))
+    assert (decision.status, Flag.CLOCK_SUSPECT in decision.flags) == (Status.ACCEPTED, True)
 
 
 def test_a_handed_over_dispense_with_a_stamp_ahead_is_a_fact() -> None:
@@ -463,8 +472,9 @@ def test_a_statement_that_names_itself() -> None:
 
 
 @pytest.mark.parametrize("kind", ONLINE, ids=lambda kind: kind.label)
-def test_what_needed_the_relay_is_to_be_done_again_after_a_restore(kind: Kind) -> None:
-    ward, submission = prepared(kind, handed_back=True, challenge=ChallengeState.SPENT)
+@pytest.mark.parametrize("challenge", [ChallengeState.SPENT, ChallengeState.ABSENT])
+def test_what_needed_the_relay_is_to_be_done_again_after_a_restore(kind: Kind, challenge: ChallengeState) -> None:
+    ward, submission = prepared(kind, handed_back=True, challenge=challenge)
     decision = ward.submit(submission)
     assert (decision.status, code_of_decision(decision)) == (Status.CONFLICT, "redo")
     assert decision.actions == (Action.REDO, Action.DISCARD)
@@ -516,6 +526,17 @@ def test_a_quarantined_fact_is_entered_again_as_what_it_was() -> None:
     stocked(ward)
     never = ward.do(receipt(note="N-7"))[0].statement.ref
     assert code_of_decision(ward.do(receipt(reenters=never))[1]) == "content_invalid"
+
+
+def test_what_is_entered_again_and_short_is_in_conflict_and_no_longer_quarantined() -> None:
+    ward = Ward()
+    prescribed(ward)
+    ref = _quarantined(ward, Kind.DISPENSE, dispense(out=True))
+    said, decision = ward.do(dispense(out=True, reenters=ref))
+    assert (decision.status, code_of_decision(decision)) == (Status.CONFLICT, "lot_unknown")
+    held = ward.register("site/pharmacy", f"quarantine/{ref}")
+    assert isinstance(held, QuarantineRegister)
+    assert held.reentered_by == said.statement.ref
 
 
 def test_re_entering_by_whom_may_not_leaves_the_quarantine_open() -> None:
