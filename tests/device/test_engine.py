@@ -1,6 +1,5 @@
 """The engine against a relay that keeps its word: durable, visible, sent, judged, and gone from the outbox."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from crdtmed.device.engine_types import Connected, NeedsRelay, NotAllowed, Stand
 from crdtmed.reasons import DraftClosed
 from crdtmed.verdict import Status
 from tests.device.scripted_relay import Judgement, ScriptedRelay
-from tests.device.world import DRAFTS, LOG, P1, Device, administer, draft, linked, settle, until
+from tests.device.world import DRAFTS, LOG, P1, Device, administer, draft, linked, run, settle, until
 
 
 def relay_with(*devices: Device) -> ScriptedRelay:
@@ -45,7 +44,7 @@ def test_what_is_said_offline_is_there_after_a_restart_and_reaches_the_relay_onc
             assert [entry.standing for entry in await engine.statements(LOG)] == [Standing.CONFIRMED]
             assert not engine.outbox()
 
-    asyncio.run(story())
+    run(story())
 
 
 def test_another_device_sees_it_and_verifies_its_author(tmp_path: Path) -> None:
@@ -65,7 +64,7 @@ def test_another_device_sees_it_and_verifies_its_author(tmp_path: Path) -> None:
                 await until(lambda: second.status().unverified == 0)
                 assert not await second.inbox()
 
-    asyncio.run(story())
+    run(story())
 
 
 def test_what_needs_the_relay_says_so_at_once(tmp_path: Path) -> None:
@@ -86,7 +85,7 @@ def test_what_needs_the_relay_says_so_at_once(tmp_path: Path) -> None:
             with pytest.raises(NeedsRelay):
                 await engine.say(Kind.SIGN, P1, sign)
 
-    asyncio.run(story())
+    run(story())
 
 
 def test_nobody_signed_in_or_without_the_role_says_nothing(tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_nobody_signed_in_or_without_the_role_says_nothing(tmp_path: Path) -> No
                 await administer(engine, 1)
             assert engine.status().last_number == 0
 
-    asyncio.run(story())
+    run(story())
 
 
 def test_a_conflict_and_a_refusal_in_a_flush_go_to_the_inbox_and_the_rest_arrives(tmp_path: Path) -> None:
@@ -135,7 +134,7 @@ def test_a_conflict_and_a_refusal_in_a_flush_go_to_the_inbox_and_the_rest_arrive
                 assert await engine.state(refs[17]) is State.CONFLICT
         assert len(relay.judged) == 60
 
-    asyncio.run(story())
+    run(story())
 
 
 def test_events_tell_of_the_connection_and_of_changes(tmp_path: Path) -> None:
@@ -148,4 +147,4 @@ def test_events_tell_of_the_connection_and_of_changes(tmp_path: Path) -> None:
             async with linked(engine.core, relay):
                 await until(lambda: any(isinstance(event, Connected) for event in told))
 
-    asyncio.run(story())
+    run(story())

@@ -1,6 +1,5 @@
 """The store: encrypted or not opened, durable or refused, and its outbox outlives damage."""
 
-import asyncio
 import os
 import sqlite3
 from pathlib import Path
@@ -21,7 +20,7 @@ from crdtmed.device.store_database import (
 from crdtmed.device.store_salvage import is_damaged, open_or_salvage, salvage
 from crdtmed.device.store_schema import MIGRATIONS, migrate
 from tests.device.scripted_relay import NOW
-from tests.device.world import KEY, LOG, P1, Device, administer, draft
+from tests.device.world import KEY, LOG, P1, Device, administer, draft, run
 
 PAGE = 4096
 
@@ -53,7 +52,7 @@ def test_no_clinical_byte_is_in_any_file(tmp_path: Path) -> None:
                 assert PLAIN_HEADER not in data
         assert b"Wilhelmina" not in (tmp_path / "a.db").read_bytes()
 
-    asyncio.run(story())
+    run(story())
 
 
 def test_the_wrong_key_opens_nothing_and_harms_nothing(tmp_path: Path) -> None:
@@ -69,7 +68,7 @@ def test_the_wrong_key_opens_nothing_and_harms_nothing(tmp_path: Path) -> None:
         async with device.engine() as engine:
             assert len(engine.outbox()) == 1
 
-    asyncio.run(story())
+    run(story())
 
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33])
@@ -148,7 +147,7 @@ def test_a_full_disk_is_told_and_nothing_of_it_was_said(tmp_path: Path) -> None:
             assert [one.signed.statement.number for one in engine.outbox()] == list(range(1, said + 2))
             assert await engine.state(first.ref) is State.PENDING
 
-    asyncio.run(story())
+    run(story())
 
 
 def test_a_read_only_file_is_told(tmp_path: Path) -> None:
@@ -162,7 +161,7 @@ def test_a_read_only_file_is_told(tmp_path: Path) -> None:
             assert raised.value.code == "read_only"
             assert len(await engine.statements(LOG)) == 1
 
-    asyncio.run(story())
+    run(story())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anything")
@@ -193,7 +192,7 @@ def store_with(path: Path, statements: int, base: int) -> list[str]:
                 lambda held: store.put_base(held, row, device.random.randbytes(base * 1024))
             )
 
-    asyncio.run(story())
+    run(story())
     return refs
 
 
@@ -222,7 +221,7 @@ def test_whatever_page_is_damaged_no_statement_is_lost(tmp_path: Path) -> None:
                 await administer(engine, 7)
             return True
 
-        salvaged += asyncio.run(story())
+        salvaged += run(story())
     assert salvaged == pages - 1
 
 
@@ -251,7 +250,7 @@ def test_damage_that_is_met_while_running_is_salvaged_at_the_next_start(tmp_path
         await database.close()
         assert rescued is None
 
-    asyncio.run(story())
+    run(story())
 
 
 def test_a_store_whose_beginning_is_gone_is_told_and_left_as_it_is(tmp_path: Path) -> None:
@@ -279,4 +278,4 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
         assert await database.run(lambda it: store.kept_int(it, store.NUMBER)) == 0
         await database.close()
 
-    asyncio.run(story())
+    run(story())

@@ -1,12 +1,13 @@
 """Devices of a test: real engines on real encrypted stores, with a clock and randomness that the test owns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 from crdtmed import keys
 from crdtmed.aggregates.elements import Quantity
@@ -22,6 +23,7 @@ from crdtmed.signed import Grant
 from crdtmed.trust import Anchor
 from tests.device.scripted_relay import IDENTITY, NOW, ScriptedRelay
 
+T = TypeVar("T")
 KEY = bytes(range(32))
 _RUN = count()
 DRAFTS = "patient/p1/drafts"
@@ -76,6 +78,16 @@ class Device:
 async def verify(checks: Sequence[Check]) -> list[bool]:
     """Signatures checked in line."""
     return [keys.verify(*check) for check in checks]
+
+
+def run(story: Coroutine[None, None, T]) -> T:
+    """Runs a story; one that hangs fails."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(60):
+            return await story
+
+    return asyncio.run(bounded())
 
 
 async def no_pause(seconds: float) -> None:

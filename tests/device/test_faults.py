@@ -1,0 +1,761 @@
+"""Links that drop and cut, relays that forget, stores that were copied: nothing is lost, nothing is doubled."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from crdtmed import statement
+from crdtmed.aggregates.prescription import Sign
+from crdtmed.contract import Kind
+from crdtmed.device.engine import Engine
+from crdtmed.device.engine_types import Evicted, Revoked, Standing, State
+from crdtmed.device.link import Transport
+from crdtmed.reasons import Awaits, Busy, PatientMoved, Redo, Restamp, SegmentClosed
+from crdtmed.statement import Statement
+from crdtmed.verdict import Flag, Status
+from crdtmed.wire import frames as wire
+from tests.device.scripted_relay import NOW, Judgement, Line, ScriptedRelay
+from tests.device.test_engine import relay_with
+from tests.device.world import DRAFTS, LOG, P1, Device, administer, draft, linked, run, settle, stop, until
+
+TODAY = "patient/p1/log/2026-09"
+
+
+def device_in(tmp_path: Path, name: str = "aaaaaaaa") -> Device:
+    return Device(name, tmp_path / f"{name}.db")
+
+
+async def equal(engine: Engine, relay: ScriptedRelay, names: tuple[str, ...] = (DRAFTS, TODAY)) -> None:
+    """The device's bases are the relay's documents."""
+    for name in names:
+        held = await engine.core.hold(name)
+        document = relay.document(name)
+        if held is None:
+            assert not document.updates
+            continue
+        assert held.replica.position == document.position
+        assert held.replica.digest() == document.replica.digest()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_link_that_is_cut_at_random_moments_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
+    async def story() -> None:
+        random = Random(seed)
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+
+        def judge(one: Statement) -> Judgement:
+            return Judgement(Status.CONFLICT, Redo(), ("redo",)) if one.number % 20 == 3 else Judgement()
+
+        relay.judge = judge
+        cuts = 0
+
+        async def dial() -> Transport:
+            nonlocal cuts
+            line = await relay.dial()
+            if cuts < 25:
+                cuts += 1
+                if random.random() < 0.5:
+                    line.cut_after = random.randrange(12)
+                else:
+                    line.cut_after_in = random.randrange(12)
+            return line
+
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            refs = []
+            async with linked(engine.core, relay, dial):
+                for number in range(120):
+                    target = random.choice([LOG, DRAFTS])
+                    said = await (administer(engine, number) if target == LOG else draft(engine, f"t{number}"))
+                    refs.append(said.ref)
+                    if random.random() < 0.3:
+                        await asyncio.sleep(0.001)
+                await settle(engine)
+                await until(lambda: cuts >= 25 or not engine.core.outbox.items)
+                await until(lambda: engine.status().connected and engine.status().behind == 0)
+                await equal(engine, relay)
+            shown = {entry.ref for name in (LOG, DRAFTS) for entry in await engine.statements(name)}
+            conflicts = {entry.statement.statement.ref for entry in await engine.inbox() if entry.statement}
+            assert len(conflicts) == 6
+            assert shown | conflicts == set(refs)
+            assert not shown & conflicts
+        assert sorted(relay.judged) == sorted(refs)
+
+    run(story())
+
+
+def test_a_flush_of_2000_is_few_frames_and_conflicts_cost_no_more(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.judge = lambda one: Judgement(Status.CONFLICT, Redo(), ("redo",)) if one.number % 5 == 0 else Judgement()
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            for number in range(2_000):
+                await administer(engine, number)
+            async with linked(engine.core, relay):
+                await settle(engine)
+                await equal(engine, relay, (TODAY,))
+            assert len(await engine.inbox()) == 400
+            assert len(await engine.statements(LOG)) == 1_600
+        pushes = [frame for frame in relay.frames_in if isinstance(wire.read_from_device(frame), wire.Push)]
+        assert len(pushes) == 16
+        assert len(relay.judged) == 2_000
+
+    run(story())
+
+
+def test_a_gap_makes_a_new_client_and_nothing_is_lost(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await administer(engine, 1)
+                await settle(engine)
+                engine.core.writers[TODAY].clock += 5
+                refs = [(await administer(engine, number)).ref for number in range(2, 6)]
+                await settle(engine)
+                assert set(refs) < {entry.ref for entry in await engine.statements(LOG)}
+                await equal(engine, relay)
+        assert len(relay.judged) == 5
+
+    run(story())
+
+
+def test_after_a_restart_a_new_client_writes_and_the_old_ones_statements_stay(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        for turn in range(3):
+            async with device.engine() as engine:
+                await engine.subscribe([P1])
+                async with linked(engine.core, relay):
+                    await administer(engine, turn)
+                    await draft(engine, f"turn {turn}")
+                    await settle(engine)
+                    await equal(engine, relay)
+        assert len(relay.document(TODAY).replica.state_vector) == 3
+        assert len(relay.judged) == 6
+
+    run(story())
+
+
+def test_a_reconnection_continues_its_client(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                for number in range(5):
+                    await administer(engine, number)
+                    await settle(engine)
+                    for line in list(relay.lines):
+                        line.cut()
+                    await until(lambda: not engine.status().connected)
+                    await until(lambda: engine.status().connected)
+        assert len(relay.document(TODAY).replica.state_vector) == 1
+
+    run(story())
+
+
+# ---- retries --------------------------------------------------------------------------------------------------
+
+
+class Once:
+    """Judges each statement so the first time it comes, and accepts it the second time."""
+
+    def __init__(self, first: Judgement) -> None:
+        self.first = first
+        self.seen: dict[str, list[Statement]] = {}
+
+    def __call__(self, one: Statement) -> Judgement:
+        self.seen.setdefault(one.ref, []).append(one)
+        return self.first if len(self.seen[one.ref]) == 1 else Judgement()
+
+
+def retry(reason: object) -> Judgement:
+    return Judgement(Status.RETRY, reason)  # type: ignore[arg-type]  # any reason of those that come with retry
+
+
+def test_a_restamp_is_signed_again_under_its_id_with_the_relays_time(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        judge = relay.judge = Once(retry(Restamp(NOW)))
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            device.now = NOW + 9_000_000
+            first = await draft(engine, "a")
+            second = await draft(engine, "b")
+            async with linked(engine.core, relay):
+                await settle(engine)
+                assert await first.state() is State.ACCEPTED
+            stamps = [judge.seen[ref.ref][1].stamp for ref in (first, second)]
+            assert stamps == sorted(stamps)
+            assert NOW <= stamps[0] >> 16 <= NOW + 1_000
+            for ref in (first, second):
+                before, after = judge.seen[ref.ref]
+                assert statement.same(before, after)
+                assert before.number == after.number
+                assert before.stamp > after.stamp
+            third = await draft(engine, "c")
+            assert engine.core.outbox.items[third.ref].statement.stamp >> 16 < NOW + 1_000
+
+    run(story())
+
+
+def test_after_a_suspect_clock_stamps_start_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.judge = lambda one: Judgement(flags=(Flag.CLOCK_SUSPECT,))
+        async with device.engine() as engine:
+            device.now = NOW + 9_000_000
+            await administer(engine, 1)
+            async with linked(engine.core, relay):
+                await settle(engine)
+                said = await administer(engine, 2)
+                assert engine.core.outbox.items[said.ref].statement.stamp >> 16 < NOW + 1_000
+
+    run(story())
+
+
+def test_awaits_delays_itself_alone_and_goes_when_what_it_waits_for_comes(tmp_path: Path) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with device.engine() as engine, other.engine() as theirs:
+            await engine.subscribe([P1])
+            await theirs.subscribe([P1])
+            awaited = await administer(theirs, 9)
+
+            def judge(one: Statement) -> Judgement:
+                if one.ref == first.ref and awaited.ref not in relay.statements:
+                    return retry(Awaits(awaited.ref))
+                return Judgement()
+
+            relay.judge = judge
+            first = await administer(engine, 1)
+            later = [await administer(engine, number) for number in range(2, 5)]
+            async with linked(engine.core, relay):
+                for said in later:
+                    assert await said.settled() is State.ACCEPTED
+                assert await first.state() is State.PENDING
+                tried = relay.judged.count(first.ref)
+                assert tried >= 1
+                async with linked(theirs.core, relay):
+                    # The device's clock stands still: only the arrival itself can let it go.
+                    assert await first.settled() is State.ACCEPTED
+                    await settle(theirs)
+            assert relay.judged.count(first.ref) == tried + 1
+
+    run(story())
+
+
+def test_busy_holds_everything_back_until_its_time(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.judge = Once(retry(Busy(30_000)))
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            first = await administer(engine, 1)
+            async with linked(engine.core, relay):
+                await until(lambda: first.ref in relay.judged)
+                await until(lambda: engine.core.outbox.not_before > NOW)
+                second = await administer(engine, 2)
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                assert second.ref not in relay.judged
+                device.now += 70_000
+                engine.core.wake()
+                await until(lambda: second.ref in relay.judged)
+
+    run(story())
+
+
+def test_a_closed_segment_is_left_for_the_one_that_the_relay_names(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.now = NOW + 86_400_000 * 40  # the relay is in another month
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            first = await administer(engine, 1)
+            async with linked(engine.core, relay):
+                await settle(engine)
+            assert relay.statements[first.ref][1].document == "patient/p1/log/2026-11"
+        relay.judge = Once(retry(SegmentClosed("patient/p1/log/2026-11")))
+        async with device.engine() as engine, asyncio.timeout(20):
+            second = await administer(engine, 2)
+            async with linked(engine.core, relay):
+                await settle(engine)
+            assert relay.statements[second.ref][1].document == "patient/p1/log/2026-11"
+
+    run(story())
+
+
+def test_a_patient_that_moved_is_signed_again_under_a_fresh_challenge(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        judge = relay.judge = Once(retry(PatientMoved(4)))
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected)
+                said = await engine.say(Kind.SIGN, P1, Sign("rx1", bytes(32)))
+                assert await said.settled() is State.ACCEPTED
+                before, after = judge.seen[said.ref]
+                assert before.challenge != after.challenge
+                assert statement.same(before, after)
+
+    run(story())
+
+
+def test_a_request_waits_for_what_was_said_before_it_and_a_stop_does_not(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        held: set[str] = set()
+        relay.judge = lambda one: retry(Awaits("bbbbbbbb.aaaaaaaaaaaaaaaa")) if one.ref in held else Judgement()
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            first = await administer(engine, 1)
+            held.add(first.ref)
+            from crdtmed.aggregates.reconciliation_session import Open
+
+            opening = await engine.say(Kind.RECONCILIATION_OPEN, P1, Open("s1"))
+            stopping = await engine.say(Kind.STOP, P1, stop())
+            async with linked(engine.core, relay):
+                assert await stopping.settled() is State.ACCEPTED
+                assert opening.ref not in relay.judged
+                held.clear()
+                device.now += 600_000
+                engine.core.wake()
+                assert await opening.settled() is State.ACCEPTED
+
+    run(story())
+
+
+# ---- a relay that was restored --------------------------------------------------------------------------------
+
+
+def test_what_a_restored_relay_lacks_is_handed_back_whoever_said_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with device.engine() as engine, other.engine() as theirs:
+            await engine.subscribe([P1])
+            await theirs.subscribe([P1])
+            async with linked(engine.core, relay), linked(theirs.core, relay):
+                refs = [(await administer(engine, number)).ref for number in range(5)]
+                refs += [(await administer(theirs, number)).ref for number in range(5)]
+                request = await engine.say(Kind.STOP, P1, stop())
+                await settle(engine)
+                await settle(theirs)
+
+                async def all_here() -> bool:
+                    return {entry.ref for entry in await engine.statements(LOG)} == set(refs)
+
+                await until(all_here)
+            # The other device is gone; the relay comes back as it was before most of it.
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected)
+                await engine.statements(LOG)
+                relay.restored(lambda ref: ref in refs[:2])
+                await until(lambda: set(refs) <= relay.statements.keys())
+                await until(lambda: request.ref in relay.statements)
+                await until(lambda: engine.status().connected and engine.status().behind == 0)
+
+                async def confirmed() -> bool:
+                    shown = await engine.statements(LOG)
+                    return {entry.ref for entry in shown if entry.standing is Standing.CONFIRMED} == set(refs)
+
+                await until(confirmed)
+                await equal(engine, relay)
+                await until(lambda: not any(engine.core.handing.values()))
+        assert len(relay.judged) == len(refs) + 1 + 8 + 1
+
+    run(story())
+
+
+def test_what_is_handed_back_and_judged_otherwise_comes_to_the_inbox(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                said = await administer(engine, 1)
+                await settle(engine)
+                await engine.statements(LOG)
+                relay.judge = lambda one: Judgement(Status.CONFLICT, Redo(), ("redo", "discard"))
+                relay.restored(lambda ref: False)
+                await until(lambda: relay.judged.count(said.ref) == 2)
+
+                async def told() -> bool:
+                    return [entry.code for entry in await engine.inbox()] == ["redo"]
+
+                await until(told)
+                assert await said.state() is State.CONFLICT
+                assert not await engine.statements(LOG)
+
+    run(story())
+
+
+def test_what_is_to_be_handed_back_survives_a_restart(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                said = await administer(engine, 1)
+                await settle(engine)
+            relay.restored(lambda ref: False)
+            heard = relay._hand_back
+            relay._hand_back = lambda line, name, given: None  # type: ignore[method-assign]  # that is the fault
+            async with linked(engine.core, relay):
+                await until(lambda: bool(engine.core.handing))
+                await until(lambda: engine.status().connected)
+            relay._hand_back = heard  # type: ignore[method-assign]  # and its end
+        async with device.engine() as engine:
+            assert [entry.standing for entry in await engine.statements(LOG)] == [Standing.TENTATIVE]
+            async with linked(engine.core, relay):
+                await until(lambda: relay.judged.count(said.ref) == 2)
+                await until(lambda: not any(engine.core.handing.values()))
+                await equal(engine, relay)
+
+    run(story())
+
+
+# ---- stores that were copied ----------------------------------------------------------------------------------
+
+
+def test_yesterdays_copy_of_the_store_is_told_heals_and_uses_no_number_twice(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        numbers: dict[int, set[str]] = {}
+
+        def judge(one: Statement) -> Judgement:
+            numbers.setdefault(one.number, set()).add(one.ref)
+            return Judgement()
+
+        relay.judge = judge
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            unsent = await administer(engine, 1)
+        shutil.copy(device.path, tmp_path / "yesterday.db")
+        async with device.engine() as engine, linked(engine.core, relay):
+            for number in range(2, 12):
+                await administer(engine, number)
+            await settle(engine)
+        shutil.copy(tmp_path / "yesterday.db", device.path)
+        async with device.engine() as engine:
+            fresh = [(await administer(engine, number)).ref for number in range(20, 25)]
+            async with linked(engine.core, relay):
+                await settle(engine)
+                await equal(engine, relay)
+            codes = [entry.code for entry in await engine.inbox()]
+            assert codes == ["store_older"]
+            assert len(await engine.statements(LOG)) == 11 + 5
+            assert engine.status().last_number >= 11 + 5
+        assert unsent.ref in relay.statements
+        assert set(fresh) <= relay.statements.keys()
+        assert all(len(refs) == 1 for refs in numbers.values())
+        assert len(relay.statements) == 16
+
+    run(story())
+
+
+def test_a_mark_outside_the_store_tells_of_an_old_copy_even_offline(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        async with device.engine() as engine:
+            old = await administer(engine, 1)
+        async with device.engine(high_number=40) as engine:
+            assert [entry.code for entry in await engine.inbox()] == ["store_older"]
+            said = await administer(engine, 2)
+            numbers = [one.signed.statement.number for one in engine.outbox()]
+            assert numbers == [41, 42]
+            assert [one.signed.statement.ref for one in engine.outbox()] == [old.ref, said.ref]
+        async with device.engine(high_number=42) as engine:
+            assert len(await engine.inbox()) == 1
+
+    run(story())
+
+
+def test_a_second_machine_with_the_same_store_is_told_and_neither_loses_anything(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            await administer(engine, 1)
+        shutil.copy(device.path, tmp_path / "clone.db")
+        clone = Device("aaaaaaaa", tmp_path / "clone.db")
+        async with device.engine() as one, clone.engine() as two:
+            refs = [(await administer(one, number)).ref for number in range(10, 14)]
+            refs += [(await administer(two, number)).ref for number in range(20, 26)]
+            async with linked(one.core, relay):
+                await settle(one)
+            async with linked(two.core, relay):
+                await settle(two)
+            async with linked(one.core, relay):
+                await until(lambda: one.status().last_number >= two.status().last_number)
+                refs.append((await administer(one, 30)).ref)
+                await settle(one)
+            assert "store_older" in [entry.code for entry in (*await one.inbox(), *await two.inbox())]
+        assert set(refs) <= relay.statements.keys()
+        assert len(relay.statements) == len(refs) + 1
+        numbers = [statement.decode(data).statement.number for data, _ in relay.statements.values()]
+        assert len(set(numbers)) >= len(numbers) - 4  # what both gave out before either knew
+
+    run(story())
+
+
+# ---- what nobody can read -------------------------------------------------------------------------------------
+
+
+def test_a_statement_that_the_relay_cannot_read_is_set_aside_and_the_rest_arrives(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        poison: set[str] = set()
+        honest = relay._push
+
+        def push(line: Line, name: str, data: bytes) -> None:
+            if any(ref.encode().partition(b".")[2] in data for ref in poison):
+                line.say(wire.Bye("content_unreadable", "an update with a value that is none"))
+                line.closed = True
+                relay.lines.discard(line)
+                return
+            honest(line, name, data)
+
+        relay._push = push  # type: ignore[method-assign]  # a relay that stumbles over one statement
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            said = [await administer(engine, number) for number in range(30)]
+            poison.add(said[11].ref)
+            async with linked(engine.core, relay):
+                await settle(engine)
+                await equal(engine, relay)
+                more = await administer(engine, 99)
+                assert await more.settled() is State.ACCEPTED
+            inbox = await engine.inbox()
+            assert [entry.code for entry in inbox] == ["set_aside"]
+            assert inbox[0].statement is not None
+            assert inbox[0].statement.statement.ref == said[11].ref
+            assert await said[11].settled() is State.SET_ASIDE
+            assert len(await engine.statements(LOG)) == 30
+            assert not engine.core.outbox.careful
+
+    run(story())
+
+
+def test_a_base_that_is_not_what_its_digest_says_is_not_believed(tmp_path: Path) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with other.engine() as theirs, linked(theirs.core, relay):
+            await administer(theirs, 1)
+            await settle(theirs)
+        honest = relay._digest
+        relay._digest = lambda document: honest(relay.document(DRAFTS))  # type: ignore[method-assign]  # it lies
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+
+                async def told() -> bool:
+                    return "base_unreadable" in [entry.code for entry in await engine.inbox()]
+
+                await until(told)
+                assert not await engine.statements(LOG)
+            relay._digest = honest  # type: ignore[method-assign]  # and stops lying
+            async with linked(engine.core, relay):
+
+                async def there() -> bool:
+                    return len(await engine.statements(LOG)) == 1
+
+                await until(there)
+
+    run(story())
+
+
+def test_a_forged_author_does_not_count_and_is_an_alarm(tmp_path: Path) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with other.engine() as theirs:
+            good, bad = await administer(theirs, 1), await administer(theirs, 2)
+            values = {one.signed.statement.ref: one.signed.encoded for one in theirs.outbox()}
+        forged = bytes([values[bad.ref][0] ^ 1]) + values[bad.ref][1:]
+        relay.insert(TODAY, [values[good.ref], forged])
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+
+                async def alarmed() -> bool:
+                    return [entry.code for entry in await engine.inbox()] == ["forged"]
+
+                await until(alarmed)
+                assert [entry.ref for entry in await engine.statements(LOG)] == [good.ref]
+
+    run(story())
+
+
+# ---- the subset -----------------------------------------------------------------------------------------------
+
+
+def test_a_patient_that_is_withdrawn_is_purged_and_what_was_said_is_sent(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await administer(engine, 1)
+                await settle(engine)
+                assert len(await engine.statements(LOG)) == 1
+            unsent = await administer(engine, 2)
+            relay.evict[P1] = "patient_not_in_care"
+            told: list[object] = []
+            engine.core.listeners.append(told.append)
+            async with linked(engine.core, relay):
+                await until(lambda: any(isinstance(event, Evicted) and event.document == P1 for event in told))
+                assert await unsent.settled() is State.ACCEPTED
+                await settle(engine)
+            assert not await engine.statements(LOG)
+            assert not [name for name in engine.core.rows if name.startswith(P1)]
+            assert engine.withdrawn == {P1: "patient_not_in_care"} or engine.withdrawn == {}
+            relay.evict.clear()
+            async with linked(engine.core, relay):
+                await engine.subscribe([P1])
+
+                async def back() -> bool:
+                    return len(await engine.statements(LOG)) == 2
+
+                await until(back)
+
+    run(story())
+
+
+def test_a_dropped_patient_is_purged_and_widening_fills_everything_in(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1, "patient/p2"])
+            async with linked(engine.core, relay):
+                await administer(engine, 1)
+                await administer(engine, 2, "patient/p2/log")
+                await settle(engine)
+                await engine.unsubscribe([P1])
+                assert not await engine.statements(LOG)
+                assert len(await engine.statements("patient/p2/log")) == 1
+                await until(lambda: not any(name.startswith(P1) for line in relay.lines for name in line.wants))
+                await engine.subscribe([P1])
+
+                async def back() -> bool:
+                    return len(await engine.statements(LOG)) == 1
+
+                await until(back)
+
+    run(story())
+
+
+def test_the_queue_of_a_site_brings_its_patients(tmp_path: Path) -> None:
+    async def story() -> None:
+        from crdtmed.aggregates.dispensing_event import QueueEntry
+
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        entry = QueueEntry("rx1", "p7", "item", "Amoxicillin", 20, "{tablet}", NOW)
+        relay.put_register("site/w1", "queue/rx1", entry)
+        async with device.engine() as engine:
+            await engine.subscribe(["site/w1"])
+            async with linked(engine.core, relay):
+                await until(lambda: "patient/p7" in engine.scopes)
+                await until(lambda: any("patient/p7/drafts" in line.wants for line in relay.lines))
+                relay.write_map("site/w1", {}, ["queue/rx1"])
+                await until(lambda: relay.document("site/w1").position == engine.core.rows["site/w1"].position)
+                assert "patient/p7" in engine.scopes
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected)
+                await until(lambda: "patient/p7" not in engine.scopes)
+
+    run(story())
+
+
+def test_a_new_day_brings_its_segment(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe(["site/w1"])
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected and engine.status().behind == 0)
+                device.now += 86_400_000
+                relay.now += 86_400_000
+                engine.core.wake()
+                await until(lambda: any("site/w1/log/2026-09-22" in line.wants for line in relay.lines))
+
+    run(story())
+
+
+# ---- out of service -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_revoked_device_hands_over_and_says_nothing_more(tmp_path: Path, now: bool) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            unsent = [await administer(engine, number) for number in range(3)]
+            told: list[object] = []
+            engine.core.listeners.append(told.append)
+            relay.revoke(device.name, now)
+            async with linked(engine.core, relay):
+                await until(lambda: any(isinstance(event, Revoked) and event.handed_over for event in told))
+                with pytest.raises(Exception, match="revoked"):
+                    await administer(engine, 9)
+                confirmation = engine.wipe_confirmation(NOW)
+                engine.send(confirmation)
+                await until(lambda: bool(relay.wiped))
+            given = {statement.decode(data).statement.ref for data in relay.handed_over}
+            assert given == (set() if now else {said.ref for said in unsent})
+            assert not relay.judged
+
+    run(story())
+
+
+def test_a_revocation_that_the_identity_key_did_not_sign_is_an_alarm_and_nothing_else(tmp_path: Path) -> None:
+    async def story() -> None:
+        from crdtmed.signed import Revocation, seal
+        from tests.device.scripted_relay import RELAY
+
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await administer(engine, 1)
+            relay.revocation = seal(Revocation(device.name, NOW, "lost", False), RELAY)
+            async with linked(engine.core, relay):
+
+                async def told() -> bool:
+                    return [entry.code for entry in await engine.inbox()] == ["forged"]
+
+                await until(told)
+            assert not engine.status().revoked
+            assert not relay.handed_over
+
+    run(story())
