@@ -9,8 +9,7 @@ from crdtmed.aggregates.prescription import Amend, PrescriptionRegister, Resume
 from crdtmed.aggregates.prescription import PrescriptionStatus as Standing
 from crdtmed.contract import Kind
 from crdtmed.reasons import KeyReused
-from crdtmed.statement import same
-from crdtmed.verdict import Status, Verdict
+from crdtmed.verdict import Status
 from relay.admission import claim
 from relay.admission.administrations import administer, correct
 from relay.admission.conflicts import turned_down
@@ -55,19 +54,11 @@ JUDGE: Final[Mapping[Kind, Callable[[FactsPort, Submission], Decision]]] = {
 """Who judges a kind once the gates have let it through; every kind has one."""
 
 
-def known(port: FactsPort, submission: Submission) -> Verdict | None:
-    """The final verdict of a statement that the relay has judged before, to be given again word for word.
-
-    None where it is new, and where something else stands under its reference: `admit` judges both.
-    """
-    stored = port.statement(submission.statement.ref)
-    if stored is None or not same(stored.signed.statement, submission.statement):
-        return None
-    return stored.verdict
-
-
 def admit(port: FactsPort, submission: Submission) -> Decision:
-    """Judges a statement that is not `known`; its signature is verified already.
+    """Judges a statement that the relay has not judged before; its signature is verified already.
+
+    What is the same as a statement on record (`crdtmed.statement.same`) gets the recorded verdict word for word and
+    never comes here; something else under a recorded reference is ``key_reused``.
 
     The decision depends on nothing but the statement, what came with it and what ``port`` answers.
     """

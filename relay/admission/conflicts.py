@@ -196,22 +196,3 @@ def reentered(port: FactsPort, target: str, content: Content | ContentError, by:
     if home is None or not isinstance(found, QuarantineRegister) or not found.open:
         return ()
     return (Put(home, structs.replace(found, open=False, reentered_by=by)),)
-
-
-def quarantined(submission: Submission) -> tuple[Effect, ...]:
-    """What is done with a statement that arrives in the name of a revoked device: a fact is listed, never applied.
-
-    Who handed it in plays no part, nor the time that it claims.  An intention is kept by the caller alone.
-    """
-    statement, home = submission.statement, claim.home(submission.statement.document)
-    if home is None or not claim.is_fact(submission.signed, submission.content):
-        return ()
-    register = QuarantineRegister(
-        ref=statement.ref,
-        kind=statement.kind,
-        statement=submission.signed.encoded,
-        device=statement.device,
-        received_at=submission.received_at,
-        open=True,
-    )
-    return (Put(home, register),)

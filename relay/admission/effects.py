@@ -5,7 +5,6 @@ takes no judgement.
 """
 
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 from crdtmed.aggregates.conflict import Action
 from crdtmed.aggregates.registers import RegisterValue
@@ -104,16 +103,3 @@ def accept(*effects: Effect) -> Decision:
 def also(decision: Decision, *effects: Effect) -> Decision:
     """``decision`` with more effects, after its own."""
     return replace(decision, effects=(*decision.effects, *effects))
-
-
-def document_of(effect: Effect) -> str | None:
-    """The document that an effect changes; None where it changes none."""
-    match effect:
-        case Put(document=document) | Withdraw(document=document):
-            return document
-        case CloseDraft(patient=patient):
-            return f"patient/{patient}/drafts"
-        case Move() | Note() | Awaiting() | Alarm():
-            return None
-        case _:
-            assert_never(effect)

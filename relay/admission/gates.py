@@ -12,7 +12,7 @@ from crdtmed.aggregates.conflict import QuarantineRegister, Resolve
 from crdtmed.aggregates.content import ContentError, embedded
 from crdtmed.aggregates.medication_administration import Administer, Correct
 from crdtmed.aggregates.patient import PatientRegister
-from crdtmed.aggregates.prescription import PrescriptionRegister, PrescriptionStatus
+from crdtmed.aggregates.prescription import Hold, PrescriptionRegister, PrescriptionStatus, Stop
 from crdtmed.contract import KINDS, needs_challenge
 from crdtmed.limits import AWAITS_MS
 from crdtmed.reasons import (
@@ -35,6 +35,7 @@ from crdtmed.reasons import (
 )
 from crdtmed.signed import Grant
 from relay.admission import claim
+from relay.admission.conflicts import prescription
 from relay.admission.facts import ChallengeState, FactsPort, Submission
 
 Rule = Callable[[FactsPort, Submission], Reason | None]
@@ -212,6 +213,9 @@ def reference_unknown(port: FactsPort, submission: Submission) -> Reason | None:
 
 
 def _missing(port: FactsPort, submission: Submission) -> str | None:
+    content, patient = submission.content, claim.scope_id(submission.statement.document, "patient")
+    if isinstance(content, Stop | Hold) and patient is not None and prescription(port, patient, content.prescription):
+        return None  # a stop waits for the sign of its own prescription alone, and that is there
     for ref in claim.waits_for(submission):
         if port.statement(ref) is None and _quarantined(port, submission, ref) is None:
             return ref

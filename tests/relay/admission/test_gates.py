@@ -21,8 +21,7 @@ from crdtmed.limits import AWAITS_MS, DRIFT_MS, LATE_MS
 from crdtmed.reasons import REASONS, code_of
 from crdtmed.verdict import Flag, Status
 from relay.admission import gates
-from relay.admission.admit import JUDGE, known
-from relay.admission.conflicts import quarantined
+from relay.admission.admit import JUDGE
 from relay.admission.facts import ChallengeState, Submission
 from relay.admission.resolutions import CARRY
 from tests.relay.admission.memory_port import DAY, HOUR, NOW, Ward, pushed_in, target_of
@@ -378,12 +377,8 @@ def test_an_entry_in_a_segment_of_another_log() -> None:
 
 def test_a_resolution_belongs_in_the_log_of_what_it_resolves() -> None:
     ward, submission = prepared(Kind.RESOLVE)
-    turned_down_for(
-        Kind.RESOLVE,
-        "wrong_document",
-        ward,
-        ward.say(submission.content, target="patient/p-1/log"),  # type: ignore[arg-type]  # readable
-    )
+    assert isinstance(submission.content, Resolve)
+    turned_down_for(Kind.RESOLVE, "wrong_document", ward, ward.say(submission.content, target="patient/p-1/log"))
 
 
 @EVERY
@@ -493,18 +488,13 @@ REENTERED: Final[dict[Kind, Callable[[str], Content]]] = {
 }
 
 
-def _quarantined(ward: Ward, kind: Kind, content: Content) -> str:
-    held = ward.say(content, who="pharmacist" if kind is Kind.DISPENSE else "nurse")
-    ward.apply(quarantined(held))
-    return held.statement.ref
-
-
 @pytest.mark.parametrize("kind", list(REENTERED), ids=lambda kind: kind.label)
 def test_a_quarantined_fact_is_entered_again_once(kind: Kind) -> None:
     ward = Ward()
     prescribed(ward)
     stocked(ward)
-    ref = _quarantined(ward, kind, ALLOWED[kind](Ward())[0] if kind is not Kind.DISPENSE else dispense(out=True))
+    content = dispense(out=True) if kind is Kind.DISPENSE else ALLOWED[kind](Ward())[0]
+    ref = ward.quarantine(content)
     home = "patient/p-1" if kind is Kind.ADMINISTER else "site/pharmacy"
     said, decision = ward.do(REENTERED[kind](ref))
     assert decision.status is Status.ACCEPTED
@@ -520,7 +510,7 @@ def test_a_quarantined_fact_is_entered_again_once(kind: Kind) -> None:
 
 def test_a_quarantined_fact_is_entered_again_as_what_it_was() -> None:
     ward = Ward()
-    ref = _quarantined(ward, Kind.RECEIPT, receipt())
+    ref = ward.quarantine(receipt())
     _, decision = ward.do(dispense(out=True, reenters=ref))
     assert (decision.status, code_of_decision(decision)) == (Status.CONFLICT, "content_invalid")
     stocked(ward)
@@ -531,7 +521,7 @@ def test_a_quarantined_fact_is_entered_again_as_what_it_was() -> None:
 def test_what_is_entered_again_and_short_is_in_conflict_and_no_longer_quarantined() -> None:
     ward = Ward()
     prescribed(ward)
-    ref = _quarantined(ward, Kind.DISPENSE, dispense(out=True))
+    ref = ward.quarantine(dispense(out=True))
     said, decision = ward.do(dispense(out=True, reenters=ref))
     assert (decision.status, code_of_decision(decision)) == (Status.CONFLICT, "lot_unknown")
     held = ward.register("site/pharmacy", f"quarantine/{ref}")
@@ -541,7 +531,7 @@ def test_what_is_entered_again_and_short_is_in_conflict_and_no_longer_quarantine
 
 def test_re_entering_by_whom_may_not_leaves_the_quarantine_open() -> None:
     ward = Ward()
-    ref = _quarantined(ward, Kind.RECEIPT, receipt())
+    ref = ward.quarantine(receipt())
     said, decision = ward.do(receipt(reenters=ref), who="supervisor")
     assert code_of_decision(decision) == "role_missing"
     held = ward.register("site/pharmacy", f"quarantine/{ref}")
@@ -554,13 +544,6 @@ def test_re_entering_by_whom_may_not_leaves_the_quarantine_open() -> None:
     assert not held.open
 
 
-def test_intentions_of_a_revoked_device_are_not_listed() -> None:
-    ward = Ward()
-    assert quarantined(ward.say(Stop("rx-1", "well"))) == ()
-    assert quarantined(ward.say(dispense())) == ()
-    assert len(quarantined(ward.say(dispense(out=True)))) == 1
-
-
 def test_the_same_number_on_two_statements_is_an_alarm() -> None:
     ward = Ward()
     ward.do(administer(), number=900)
@@ -568,18 +551,6 @@ def test_the_same_number_on_two_statements_is_an_alarm() -> None:
     _, decision = ward.do(administer(), number=900)
     assert decision.status is Status.ACCEPTED
     assert [alarm.kind for alarm in ward.alarms] == ["number_reused"]
-
-
-def test_what_is_known_gets_its_verdict_again_word_for_word() -> None:
-    ward = Ward()
-    submission = ward.say(receipt())
-    ward.submit(submission)
-    verdict = known(ward, submission)
-    assert verdict is not None
-    ward.withdrawn["di"] = 0
-    again = ward.say(receipt(), id=submission.statement.id, number=77, at=NOW - HOUR, received_at=NOW + DAY)
-    assert known(ward, again) == verdict
-    assert len(ward.ledger) == 1
 
 
 def test_broken_glass_is_seen_by_the_operator() -> None:

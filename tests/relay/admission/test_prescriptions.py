@@ -258,6 +258,8 @@ def test_a_hold_with_an_end_is_over_when_it_comes(ward: Ward) -> None:
     ward.do(Hold("rx-1", "surgery", NOW + HOUR))
     assert ward.do(dispense())[1].status is Status.CONFLICT
     assert ward.do(dispense(), received_at=NOW + HOUR)[1].status is Status.ACCEPTED
+    assert asked(ward, Resume("rx-1", "done"), received_at=NOW + HOUR)[1].status is Status.CONFLICT
+    assert ward.do(Hold("rx-1", "surgery"), received_at=NOW + HOUR)[1].status is Status.ACCEPTED
 
 
 def test_resuming_is_checked_and_its_alerts_can_be_overridden(ward: Ward) -> None:
@@ -278,6 +280,14 @@ def test_a_stop_waits_for_the_sign_of_its_own_prescription_and_for_nothing_else(
     assert ward.submit(answered(ward, signing)).status is Status.ACCEPTED
     assert ward.submit(stopping).status is Status.ACCEPTED
     assert prescription(ward).status is PrescriptionStatus.STOPPED
+
+
+def test_a_stop_never_waits_once_its_prescription_is_there(ward: Ward) -> None:
+    prescribed(ward)
+    never = f"{'a' * 8}.{'a' * 16}"
+    assert ward.do(Hold("rx-1", "surgery"), seen=[never])[1].status is Status.ACCEPTED
+    assert ward.do(Stop("rx-1", "well"), seen=[never])[1].status is Status.ACCEPTED
+    assert ward.do(Stop("rx-2", "well"), seen=[never])[1].status is Status.RETRY
 
 
 def test_a_stop_of_what_was_amended_can_stop_the_successor(ward: Ward) -> None:

@@ -20,7 +20,6 @@ from crdtmed.contract import Role
 from crdtmed.limits import AWAITS_MS, DRIFT_MS
 from crdtmed.reasons import CODES, RETRIES, code_of
 from crdtmed.verdict import Status
-from relay.admission.conflicts import quarantined
 from relay.admission.effects import Decision
 from relay.admission.facts import ChallengeState
 from tests.relay.admission.memory_port import DAY, NOW, Ward
@@ -82,10 +81,9 @@ def _reference_unknown(ward: Ward) -> Decision:
 
 
 def _already_reentered(ward: Ward) -> Decision:
-    held = ward.say(receipt())
-    ward.apply(quarantined(held))
-    ward.do(receipt(reenters=held.statement.ref))
-    return ward.do(receipt(reenters=held.statement.ref))[1]
+    held = ward.quarantine(receipt())
+    ward.do(receipt(reenters=held))
+    return ward.do(receipt(reenters=held))[1]
 
 
 def _short(ward: Ward) -> str:
