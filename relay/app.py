@@ -69,7 +69,11 @@ async def _enrol(service: Service, asked: Enrol) -> Enrolled | NotEnrolled:
         batch.directory()
         return made
 
-    return await service.write(finish)
+    try:
+        return await service.write(finish)
+    except ValueError as error:
+        # Nothing was written, the code is as good as before but for an attempt.
+        return NotEnrolled("malformed", f"no lease can be sealed to these keys: {error}")
 
 
 def _answer(answer: Enrolled | NotEnrolled, status: int) -> Response:

@@ -233,17 +233,13 @@ class Service:
 
     def _do_writes(self, writes: Sequence[Write]) -> list[tuple[Write, Any, Exception | None, Outcome | None]]:
         """All in one commit; where one of them raises, each in its own."""
-        try:
-            outcome = self._tasks(writes)
-        except Exception:
-            if len(writes) == 1:
-                raise
-        else:
-            return [
-                (write, outcome.results[number], None, outcome if number == 0 else None)
-                for number, write in enumerate(writes)
-            ]
         done: list[tuple[Write, Any, Exception | None, Outcome | None]] = []
+        if len(writes) > 1:
+            with contextlib.suppress(Exception):
+                outcome = self._tasks(writes)
+                for number, write in enumerate(writes):
+                    done.append((write, outcome.results[number], None, outcome if number == 0 else None))
+                return done
         for write in writes:
             try:
                 outcome = self._tasks([write])

@@ -12,6 +12,7 @@ from crdtmed.limits import MAX_RELAY_FRAME_BYTES
 from crdtmed.replica import Replica
 from crdtmed.verdict import Verdict, decode_verdict
 from crdtmed.wire import frames
+from relay.service import Service
 from tests.relay.world import Tablet
 
 F = TypeVar("F")
@@ -26,27 +27,70 @@ class Ended(Exception):
         self.code = code
 
 
-class Probe:
-    """A tablet on the line.  It keeps what it subscribed to as replicas, and every verdict it was given."""
+class Wire:
+    """A line into a service without sockets in between: a `ClientConnection` to the probe, a peer to the hub."""
 
-    def __init__(self, tablet: Tablet, port: int) -> None:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._connection = service.opened(self)
+
+    async def send(self, data: bytes) -> None:
+        if self._connection is not None:
+            self._service.received(self._connection, data)
+        await asyncio.sleep(0)
+
+    async def recv(self) -> bytes:
+        data = await self._inbox.get()
+        if data is None:
+            raise Ended("cut", "")
+        return data
+
+    def write(self, messages: list[bytes]) -> None:
+        for message in messages:
+            self._inbox.put_nowait(message)
+
+    def waiting(self) -> int:
+        return 0
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def close(self, code: str, says: str) -> None:
+        self._inbox.put_nowait(None)
+
+    async def hang_up(self) -> None:
+        """Leaves without a word."""
+        if self._connection is not None:
+            self._service.lost(self._connection)
+
+
+class Probe:
+    """A tablet on the line, at a port or straight in a service.
+
+    It keeps what it subscribed to as replicas, and every verdict that it was given.
+    """
+
+    def __init__(self, tablet: Tablet, line: int | Service) -> None:
         self.tablet = tablet
-        self.port = port
+        self._line = line
         self.replicas: dict[str, Replica] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.seen: list[frames.ToDevice] = []
         self.welcome: frames.Welcome | None = None
-        self._socket: ClientConnection | None = None
+        self._socket: ClientConnection | Wire | None = None
 
     async def __aenter__(self) -> "Probe":
-        self._socket = await connect(
-            f"ws://127.0.0.1:{self.port}/sync",
-            compression=None,
-            max_size=MAX_RELAY_FRAME_BYTES,
-            open_timeout=PATIENCE_S,
-        )
+        await self.dial()
         await self.shake_hands()
         return self
+
+    async def dial(self) -> None:
+        """Connects, and says nothing yet."""
+        self._socket = Wire(self._line) if isinstance(self._line, Service) else await _dialled(self._line)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -55,7 +99,9 @@ class Probe:
 
     async def leave(self) -> None:
         """Hangs up."""
-        if self._socket is not None:
+        if isinstance(self._socket, Wire):
+            await self._socket.hang_up()
+        elif self._socket is not None:
             await self._socket.close()
 
     async def shake_hands(self) -> None:
@@ -174,3 +220,9 @@ class Probe:
     def values(self, document: str) -> list[bytes]:
         """What the probe holds of a document."""
         return self.replicas[document].values()
+
+
+async def _dialled(port: int) -> ClientConnection:
+    return await connect(
+        f"ws://127.0.0.1:{port}/sync", compression=None, max_size=MAX_RELAY_FRAME_BYTES, open_timeout=PATIENCE_S
+    )

@@ -1,0 +1,35 @@
+"""A relay that runs, with devices on real sockets, for one test."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from relay.app import serving
+from relay.service import Service
+from tests.relay.world import World
+
+
+class Running:
+    """A world whose relay serves on ``port``."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.port = 0
+        self.service: Service | None = None
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[Service]:
+        """The relay, for as long as the block lasts; may be used again, as a restart."""
+        service = self.world.service()
+        self.service = service
+        async with serving(service) as port:
+            self.port = port
+            yield service
+        self.world.live.drop()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Running:
+    return Running(World(tmp_path / "relay.sqlite"))

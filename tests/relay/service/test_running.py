@@ -1,0 +1,529 @@
+"""A relay on real sockets: what devices get, and what the others notice when one of them misbehaves."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+
+from crdtmed import keys
+from crdtmed.aggregates.prescription import Stop
+from crdtmed.codec import encode
+from crdtmed.limits import SEND_BUDGET_BYTES
+from crdtmed.signed import DocumentDigest, Grant, read, unseal
+from crdtmed.updates import Root, read_device_update, write_map_update
+from crdtmed.verdict import Status
+from crdtmed.wire import frames
+from crdtmed.wire.enrolment import ENROLMENT_PROOF_TAG, Enrol, Enrolled, NotEnrolled, proof_body, read_answer
+from crdtmed.wire.frames import PROTOCOL
+from relay.hub import Peer
+from relay.identity import enrolment
+from relay.service import Service
+from tests.relay.probe import Ended, Probe
+from tests.relay.service.conftest import Running
+from tests.relay.world import Tablet, World
+
+DRAFTS = "patient/p1/drafts"
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    """Tells a story, within a minute."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await story()
+
+    asyncio.run(bounded())
+
+
+async def write(probe: Probe, *values: str, client: int = 9) -> list[str]:
+    """Pushes a dose each; the references."""
+    refs = []
+    for value in values:
+        said = probe.tablet.dose("p1", "rx1", value)
+        await probe.send(frames.Push(DRAFTS, probe.tablet.into_drafts(DRAFTS, client, said)))
+        refs.append(said.statement.ref)
+    return refs
+
+
+def test_what_one_writes_the_other_has(running: Running) -> None:
+    one, other = running.world.tablet(), running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a, Probe(other, running.port) as b:
+            await a.subscribe(DRAFTS, "patient/p1", "directory", "site/elsewhere")
+            await b.subscribe(DRAFTS)
+            refs = await write(a, "5", "6", "7")
+            verdicts = [await a.verdict(ref) for ref in refs]
+            assert {verdict.status for verdict in verdicts} == {Status.ACCEPTED}
+            await b.until(lambda: b.replicas[DRAFTS].position == 3)
+            await a.until(lambda: a.replicas[DRAFTS].position == 3)
+            assert b.values(DRAFTS) == a.values(DRAFTS)
+            assert len(b.values(DRAFTS)) == 3
+            assert frames.Evicted("site/elsewhere", "site_not_granted") in a.seen
+            assert {"patient/p1", "directory"} <= a.replicas.keys()
+
+    run(story)
+    assert running.world.verify().findings == ()
+
+
+def test_a_subscriber_that_was_away_gets_only_what_it_lacks(running: Running) -> None:
+    one, other = running.world.tablet(), running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a:
+            await a.subscribe(DRAFTS)
+            await write(a, "5")
+            await a.until(lambda: a.replicas[DRAFTS].position == 1)
+            async with Probe(other, running.port) as b:
+                await b.subscribe(DRAFTS)
+            refs = await write(a, "6", "7")
+            await a.verdict(refs[-1])
+            async with Probe(other, running.port) as again:
+                again.replicas = b.replicas
+                await again.subscribe(DRAFTS)
+                assert not [frame for frame in again.seen if isinstance(frame, frames.Bases)]
+                assert again.replicas[DRAFTS].position == 3
+                assert len(again.values(DRAFTS)) == 3
+                await again.send(frames.Subscribe((frames.Want(DRAFTS, "a" * 16, 3),)))
+                bases = await again.next_of(frames.Bases)
+                assert bases.documents[0].position == 3
+                await again.send(frames.AskDigest(DRAFTS))
+                told = await again.next_of(frames.DigestGiven)
+                digest = unseal(DocumentDigest, told.digest, running.world.ring.relay.public)
+                assert digest.content == again.replicas[DRAFTS].digest()
+
+    run(story)
+
+
+def test_a_relay_that_was_stopped_goes_on_where_it_stood(running: Running) -> None:
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a:
+            await a.subscribe(DRAFTS)
+            refs = await write(a, "5")
+            await a.verdict(refs[0])
+            await a.until(lambda: a.replicas[DRAFTS].position == 1)
+            assert running.service is not None
+            running.service.hub.stop()
+            with pytest.raises(Ended, match="closing"):
+                await a.ended()
+        async with running.up(), Probe(one, running.port) as again:
+            again.replicas = a.replicas
+            await again.subscribe(DRAFTS)
+            assert again.welcome is not None
+            assert again.welcome.last_number == 1
+            refs += await write(again, "6")
+            verdict = await again.verdict(refs[1])
+            assert (verdict.status, verdict.position) == (Status.ACCEPTED, 2)
+            await again.send(frames.AskVerdicts((refs[0], f"{one.id}.aaaaaaaaaaaaaaaa")))
+            assert await again.verdict(refs[0]) == a.verdicts[refs[0]]
+
+    run(story)
+
+
+# ---- the connection of who misbehaves closes, and nothing else happens -----------------------------------------------
+
+
+def forged(tablet: Tablet) -> frames.ToRelay:
+    from crdtmed.aggregates.prescription_draft import write_key
+
+    said = tablet.dose("p1", "rx1")
+    encoded = bytes([said.encoded[0] ^ 1]) + said.encoded[1:]
+    from crdtmed.aggregates.content import decode_content
+    from crdtmed.aggregates.prescription_draft import DraftWrite
+
+    content = decode_content(said.statement.kind, bytes(said.statement.content))
+    assert isinstance(content, DraftWrite)
+    return frames.Push(DRAFTS, write_map_update(9, 0, [(write_key(content, tablet.id, said.statement.id), encoded)]))
+
+
+def forged_request(tablet: Tablet) -> frames.ToRelay:
+    said = tablet.say(Stop("rx1", "why"), "patient/p1")
+    return frames.Request(bytes([said.encoded[0] ^ 1]) + said.encoded[1:])
+
+
+def with_delete(tablet: Tablet) -> frames.ToRelay:
+    update = tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1"))
+    return frames.Push(DRAFTS, update[:-1] + b"\x01\x09\x01\x00\x01")
+
+
+def nested(tablet: Tablet) -> frames.ToRelay:
+    update = tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1"))
+    return frames.Push(DRAFTS, update.replace(b"\x28\x01\x01m", b"\x27\x01\x01m", 1))
+
+
+def second_root(tablet: Tablet) -> frames.ToRelay:
+    update = tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1"))
+    return frames.Push(DRAFTS, update.replace(b"\x28\x01\x01m", b"\x28\x01\x01n", 1))
+
+
+def over_long(tablet: Tablet) -> frames.ToRelay:
+    content = b"\xc4" + b"x" * 20_000
+    key = f"rx1/dose/{tablet.id}/aaaaaaaaaaaaaaaa"
+    long = (
+        b"\x01\x01\x09\x00\x28\x01\x01m" + bytes([len(key)]) + key.encode() + b"\x01t\xa1\x9c\x01" + content + b"\x00"
+    )
+    return frames.Push(DRAFTS, long)
+
+
+def of_another_client(tablet: Tablet) -> frames.ToRelay:
+    return frames.Push(DRAFTS, tablet.into_drafts(DRAFTS, 55, tablet.dose("p1", "rx1")))
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "code"),
+    [
+        (forged, "bad_signature"),
+        (forged_request, "bad_signature"),
+        (with_delete, "has_deletes"),
+        (nested, "struct_not_allowed"),
+        (second_root, "wrong_root"),
+        (over_long, "too_big"),
+        (of_another_client, "foreign_client"),
+    ],
+)
+def test_who_misbehaves_is_closed_and_nobody_else_hears_of_it(
+    running: Running, misbehave: Callable[[Tablet], frames.ToRelay], code: str
+) -> None:
+    good, bad = running.world.tablet(), running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(), Probe(good, running.port) as a, Probe(bad, running.port) as b:
+            await a.subscribe(DRAFTS)
+            refs = await write(a, "5", client=55)
+            await a.verdict(refs[0])
+            await b.send(misbehave(bad))
+            with pytest.raises(Ended) as ended:
+                await b.ended()
+            assert ended.value.code == code
+            refs = await write(a, "6", client=55)
+            assert (await a.verdict(refs[0])).position == 2
+            await a.until(lambda: a.replicas[DRAFTS].position == 2)
+
+    run(story)
+    assert len(list(running.world.record.statements())) == 2
+    assert running.world.verify().findings == ()
+
+
+def test_a_device_that_connects_twice_keeps_the_later_connection(running: Running) -> None:
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a, Probe(one, running.port) as b:
+            with pytest.raises(Ended) as ended:
+                await a.ended()
+            assert ended.value.code == "replaced"
+            refs = await write(b, "5")
+            assert (await b.verdict(refs[0])).status is Status.ACCEPTED
+
+    run(story)
+
+
+def test_who_says_nothing_is_let_go(running: Running) -> None:
+    one = running.world.tablet()
+
+    async def story() -> None:
+        from websockets.asyncio.client import connect
+
+        async with running.up() as service, connect(f"ws://127.0.0.1:{running.port}/sync") as silent:
+            running.world.now_ms += 11_000
+            service.hub.tick(running.world.now_ms)
+            message = await silent.recv()
+            assert isinstance(message, bytes)
+            bye = frames.read_from_relay(message)
+            assert isinstance(bye, frames.Bye)
+            assert bye.code == "handshake_timeout"
+            async with Probe(one, running.port) as a:
+                service.hub.tick(running.world.now_ms + 60_000)
+                refs = await write(a, "5")
+                await a.verdict(refs[0])
+
+    run(story)
+
+
+def test_text_is_no_frame(running: Running) -> None:
+    async def story() -> None:
+        from websockets.asyncio.client import connect
+
+        async with running.up(), connect(f"ws://127.0.0.1:{running.port}/sync") as talker:
+            await talker.send("hello")
+            message = await talker.recv()
+            assert isinstance(message, bytes)
+            bye = frames.read_from_relay(message)
+            assert isinstance(bye, frames.Bye)
+            assert bye.code == "bad_frame"
+
+    run(story)
+
+
+def test_websockets_are_spoken_at_one_path(running: Running) -> None:
+    async def story() -> None:
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import InvalidStatus
+
+        async with running.up():
+            with pytest.raises(InvalidStatus, match="404"):
+                await connect(f"ws://127.0.0.1:{running.port}/elsewhere")
+
+    run(story)
+
+
+# ---- enrolment, sign-in, leases ------------------------------------------------------------------------------------
+
+
+X25519_BASE = b"\x09" + bytes(31)
+
+
+def enrolling(code: str, scalar: int = 999, sealing: bytes = X25519_BASE) -> Enrol:
+    signer = keys.SoftwareSigner.from_scalar(scalar)
+    body = proof_body(PROTOCOL, code, "Tablet", signer.public, sealing)
+    return Enrol(PROTOCOL, code, "Tablet", signer.public, sealing, signer.sign(ENROLMENT_PROOF_TAG, body))
+
+
+def test_a_device_enrols_over_http_and_is_in_the_directory_at_once(running: Running) -> None:
+    world = running.world
+    watcher = world.tablet()
+    code = world.task(
+        lambda batch: enrolment.give_code(world.connection, world.terms, ("ward-a",), world.now_ms, world.random)
+    ).text
+
+    async def story() -> None:
+        async with running.up(), Probe(watcher, running.port) as a, httpx.AsyncClient() as http:
+            await a.subscribe("directory")
+            url = f"http://127.0.0.1:{running.port}/enrol"
+            bad = await http.post(url, content=encode(enrolling("aaaa-bbbb-cccc")))
+            assert isinstance(read_answer(bad.content), NotEnrolled)
+            assert bad.status_code == 403
+            weak = await http.post(url, content=encode(enrolling(code, sealing=bytes(32))))
+            assert isinstance(read_answer(weak.content), NotEnrolled)
+            good = await http.post(url, content=encode(enrolling(code)))
+            made = read_answer(good.content)
+            assert isinstance(made, Enrolled)
+            await a.until(lambda: f"device/{made.device}" in a.replicas["directory"].map())
+            twice = await http.post(url, content=encode(enrolling(code, scalar=998)))
+            assert isinstance(read_answer(twice.content), NotEnrolled)
+            assert (await http.post(url, content=b"\x00" * 5_000)).status_code == 413
+            assert (await http.post(url, content=b"nonsense")).status_code == 400
+            assert (await http.get(f"http://127.0.0.1:{running.port}/healthz")).json()["status"] == "ok"
+
+    run(story)
+
+
+def test_a_user_signs_in_on_a_connected_device(running: Running) -> None:
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a:
+            await a.send(frames.SignIn("vera", "not her word", None))
+            failed = await a.next_of(frames.SignInFailed)
+            assert (failed.user, failed.code) == ("vera", "wrong")
+            await a.send(frames.SignIn("vera", "vera's word", None))
+            grant = read(Grant, (await a.next_of(frames.SignedIn)).grant)
+            assert (grant.user, grant.device) == ("vera", one.id)
+            await a.send(frames.Renew(0, 0))
+            assert (await a.next_of(frames.LeaseGiven)).lease
+            await a.send(frames.AskRoster("ward-a"))
+            assert (await a.next_of(frames.Roster)).site == "ward-a"
+
+    run(story)
+
+
+def test_who_loses_access_is_evicted_at_the_next_renewal(running: Running) -> None:
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a:
+            await a.subscribe(DRAFTS, "directory")
+            running.world.now_ms += 40 * 3_600_000  # its grants have lapsed
+            await a.send(frames.Renew(0, 0))
+            evicted = await a.next_of(frames.Evicted)
+            assert (evicted.document, evicted.code) == (DRAFTS, "patient_not_in_care")
+
+    run(story)
+
+
+async def revoke(service: Service, device: str, now: bool = False) -> None:
+    """What the operator's command does, inside this relay."""
+
+    def act(batch: object) -> None:
+        from relay.batch import Batch
+
+        assert isinstance(batch, Batch)
+        service.identity.revoke(batch.record.connection, device, "lost", now, batch.now_ms)
+        batch.directory()
+
+    await service.write(act)
+
+
+def test_a_revoked_device_hears_of_it_and_hands_over_what_it_has(running: Running) -> None:
+    one, other = running.world.tablet(), running.world.tablet()
+
+    async def story() -> None:
+        async with running.up() as service, Probe(one, running.port) as a, Probe(other, running.port) as b:
+            await a.subscribe(DRAFTS)
+            await b.subscribe("patient/p1")
+            await revoke(service, one.id)
+            told = await a.next_of(frames.Revoked)
+            assert told.hand_over
+            said = one.dose("p1", "rx1")
+            await a.send(frames.HandOver((said.encoded,)))
+            assert (await a.next_of(frames.HandedOver)) == frames.HandedOver(1, ())
+            async with Probe(one, running.port) as again:
+                assert again.welcome is None
+                await again.send(frames.HandOver((said.encoded,)))
+                assert (await again.next_of(frames.HandedOver)).taken == 1
+
+    run(story)
+    record = running.world.record
+    assert [ref for ref, _, _ in record.quarantine_of(one.id)] == [
+        f"{one.id}.{ref.split('.')[1]}" for ref, _, _ in record.quarantine_of(one.id)
+    ]
+    assert record.quarantine_count(one.id) == 1
+    assert list(record.statements()) == []
+
+
+def test_a_revocation_by_another_process_reaches_who_is_connected(running: Running) -> None:
+    one, other = running.world.tablet(), running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a, Probe(other, running.port) as b:
+            await b.subscribe("directory", "patient/p1")
+            beside = World.beside(running.world)
+
+            def act(batch: object) -> None:
+                beside.identity.revoke(beside.connection, one.id, "lost", True, beside.now_ms)
+                batch.directory()  # type: ignore[attr-defined]  # a batch, as tasks are handed one
+
+            await asyncio.to_thread(lambda: beside.task(act))
+            told = await a.next_of(frames.Revoked)
+            assert not told.hand_over
+            await b.until(lambda: f"revoked/{one.id}" in b.replicas["directory"].map())
+            refs = await write(b, "5")
+            assert (await b.verdict(refs[0])).status is Status.ACCEPTED
+
+    run(story)
+
+
+# ---- slow readers and hostile bytes --------------------------------------------------------------------------------
+
+
+class Stuck:
+    """A peer whose socket takes nothing, as far as the relay can see."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.held = SEND_BUDGET_BYTES + 1
+
+    def waiting(self) -> int:
+        return self.held
+
+    def write(self, messages: list[bytes]) -> None:
+        self.peer.write(messages)
+
+    def pause(self) -> None:
+        self.peer.pause()
+
+    def resume(self) -> None:
+        self.peer.resume()
+
+    def close(self, code: str, says: str) -> None:
+        self.peer.close(code, says)
+
+
+def test_a_slow_reader_is_bounded_and_gets_what_it_lacks_once_it_reads(running: Running) -> None:
+    one, slow = running.world.tablet(), running.world.tablet()
+
+    async def story() -> None:
+        async with running.up() as service, Probe(one, running.port) as a, Probe(slow, running.port) as b:
+            await a.subscribe(DRAFTS)
+            await b.subscribe(DRAFTS)
+            connection = service.hub.devices[slow.id]
+            stuck = connection.peer = Stuck(connection.peer)
+            refs = await write(a, "5", "6", "7")
+            await a.verdict(refs[-1])
+            await a.until(lambda: a.replicas[DRAFTS].position == 3)
+            assert service.hub.counts.dropped >= 1
+            assert b.replicas[DRAFTS].position == 0
+            stuck.held = 0
+            service.drained(connection)
+            await b.until(lambda: b.replicas[DRAFTS].position == 3)
+            assert b.values(DRAFTS) == a.values(DRAFTS)
+            refs = await write(a, "8")
+            await b.until(lambda: b.replicas[DRAFTS].position == 4)
+
+    run(story)
+
+
+def test_ten_thousand_mutated_frames_touch_nobody_else(running: Running) -> None:
+    good, *bad = (running.world.tablet() for _ in range(5))
+    chance = random.Random(11)
+    said = bad[0].dose("p1", "rx1")
+    update = bad[0].into_drafts(DRAFTS, 9, said)
+    assert read_device_update(update, Root.MAP)
+    seeds = [
+        frames.encode_frame(frame)
+        for frame in (
+            frames.Push(DRAFTS, update),
+            frames.Request(bad[0].say(Stop("rx1", "why"), "patient/p1").encoded),
+            frames.Subscribe((frames.Want(DRAFTS, "", 0),)),
+            frames.HandBack(DRAFTS, (said.encoded,)),
+            frames.AskChallenges(3),
+            frames.SignIn("vera", "x" * 8, None),
+        )
+    ]
+
+    def mutated() -> bytes:
+        data = bytearray(chance.choice(seeds) if chance.random() < 0.9 else chance.randbytes(chance.randrange(1, 400)))
+        for _ in range(chance.randrange(0, 4)):
+            at = chance.randrange(len(data))
+            data[at : at + chance.randrange(0, 4)] = chance.randbytes(chance.randrange(0, 4))
+            if not data:
+                data = bytearray(b"\xc0")
+        return bytes(data)
+
+    async def attack(tablet: Tablet, line: int | Service, count: int) -> int:
+        """Sends frames, each of which the relay has read before the next, over as many connections as it takes."""
+        connections = sent = 0
+        while sent < count:
+            connections += 1
+            try:
+                async with Probe(tablet, line) as probe:
+                    for _ in range(12):
+                        sent += 1
+                        await probe.raw(mutated())
+                        await probe.send(frames.AskChallenges(1))
+                        await probe.next_of(frames.Challenges)
+            except Ended:
+                continue
+        return connections
+
+    async def story() -> None:
+        async with running.up() as service, Probe(good, running.port) as a:
+            await a.subscribe(DRAFTS)
+            attacking = asyncio.ensure_future(
+                asyncio.gather(
+                    attack(bad[0], running.port, 500), *(attack(tablet, service, 3_200) for tablet in bad[1:])
+                )
+            )
+            value = 0
+            while not attacking.done():
+                value += 1
+                refs = await write(a, str(value))
+                assert (await a.verdict(refs[0])).status is Status.ACCEPTED
+            assert sum(attacking.result()) > 1_000
+            assert service.hub.counts.frames_in > 10_000
+            for _ in range(2):
+                refs = await write(a, "1")
+                await a.verdict(refs[0])
+            assert service.hub.inbox_bytes == 0
+            await a.until(lambda: len(a.replicas[DRAFTS].map()) >= value)
+
+    async def bounded() -> None:
+        async with asyncio.timeout(240):
+            await story()
+
+    asyncio.run(bounded())
+    assert running.world.verify().findings == ()
