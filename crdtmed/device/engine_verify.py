@@ -76,6 +76,9 @@ async def verify_held(core: Core, held: Held) -> None:
         return
     if is_register_document(held.document):
         held.registers()
+        troubles, held.troubles = held.troubles, []
+        for trouble in troubles:
+            await core.alarm(trouble.code, trouble.says)
     done, total = 0, len(held.unverified)
     parked: set[bytes] = set()
     while True:
