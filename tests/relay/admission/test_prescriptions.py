@@ -11,7 +11,15 @@ from crdtmed.aggregates.draft_view import confirming, draft_digest, draft_view
 from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.prescription import Amend, Hold, PrescriptionStatus, Resume, Sign, Stop, clinical
 from crdtmed.aggregates.prescription_draft import Dose, DraftStatus, DraftWrite, Group, GroupValue, Supply, group_of
-from crdtmed.reasons import AlertsOpen, DraftChanged, DraftIncomplete, DraftUnsettled, Superseded
+from crdtmed.reasons import (
+    AlertsOpen,
+    AlertUnknown,
+    DraftChanged,
+    DraftIncomplete,
+    DraftUnsettled,
+    SnapshotNotInForce,
+    Superseded,
+)
 from crdtmed.verdict import Status
 from relay.admission.admit import question
 from relay.admission.signing import order_digest
@@ -151,6 +159,15 @@ def test_critical_alerts_stop_a_signature_until_each_is_overridden(ward: Ward) -
     assert prescription(ward).overrides == (said.statement.ref,)
 
 
+def test_the_override_of_a_warning_is_no_part_of_the_signature(ward: Ward) -> None:
+    drafted(ward)
+    signed(ward, "rx-1", CRITICAL, WARNING)
+    ward.do(override_of(ward, "w-1"))
+    said, _ = ward.do(override_of(ward, "c-1"))
+    signed(ward, "rx-1", CRITICAL, WARNING)
+    assert prescription(ward).overrides == (said.statement.ref,)
+
+
 def test_an_override_counts_for_its_own_draft_and_snapshot_alone(ward: Ward) -> None:
     view = drafted(ward)
     signed(ward, "rx-1", CRITICAL)
@@ -181,6 +198,22 @@ def test_an_override_names_an_alert_that_was_raised(ward: Ward, changes: dict[st
     _, decision = ward.do(override_of(ward, **changes))
     assert decision.status is (Status.REFUSED if code else Status.ACCEPTED)
     assert (type(decision.reason).__struct_config__.tag if decision.reason is not None else "") == code
+
+
+def test_an_alert_of_an_earlier_snapshot_is_not_overridden(ward: Ward) -> None:
+    drafted(ward)
+    signed(ward, "rx-1", CRITICAL)
+    content = override_of(ward, snapshot="2026-03")
+    ward.snapshot = "2026-03"
+    assert ward.do(content)[1].reason == SnapshotNotInForce("2026-03")
+
+
+def test_nothing_is_left_to_override_once_it_is_signed(ward: Ward) -> None:
+    drafted(ward)
+    content = override_of(ward, "w-1")
+    signed(ward, "rx-1", WARNING)
+    assert prescription(ward).status is PrescriptionStatus.ACTIVE
+    assert ward.do(content)[1].reason == AlertUnknown("w-1")
 
 
 def test_a_second_override_of_an_alert_changes_nothing(ward: Ward) -> None:
