@@ -26,7 +26,7 @@ class Settings:
     ``folder`` holds database and keys.  ``passphrase_file`` names the file with the passphrase of the relay's keys.
     ``plaintext`` must say `PLAINTEXT_WORDS` for listening without TLS on an address that is not loopback.
     ``knowledge_url`` is the base of a CDS Hooks service; without it the embedded rules answer.  ``exercise_clock`` is
-    for exercises alone: it runs the relay's clock from ``exercise_start_ms`` so many times as fast as the real one.
+    for exercises alone: a file that sets the relay's clock ahead (`crdtmed.exercise`).
     """
 
     folder: Path = Path("relay-data")
@@ -42,8 +42,7 @@ class Settings:
     grant_hours: int = 36
     knowledge_url: str = ""
     log_level: LogLevel = "info"
-    exercise_clock: int = 1
-    exercise_start_ms: int = 0
+    exercise_clock: Path | None = None
 
 
 class BadSettings(ValueError):
@@ -120,7 +119,6 @@ def _problems(settings: Settings) -> list[str]:
         ),
         *_range("emergency_lease_hours", settings.emergency_lease_hours, 0, 24, "hours"),
         *_range("grant_hours", settings.grant_hours, 1, MAX_GRANT_HOURS, "hours"),
-        *_range("exercise_clock", settings.exercise_clock, 1, 10_000, "times"),
     ]
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         found.append("tls_certificate, tls_key: give both, or neither")
@@ -141,6 +139,6 @@ def _problems(settings: Settings) -> list[str]:
             found.append(f"knowledge_url: is {settings.knowledge_url!r}: write an address that begins with https://")
         elif url.scheme == "http" and url.hostname not in LOOPBACK:
             found.append("knowledge_url: plain http sends patients' orders in clear; write https://")
-    if settings.exercise_clock == 1 and settings.exercise_start_ms:
-        found.append("exercise_start_ms: only goes with exercise_clock")
+    if settings.exercise_clock is not None and not settings.exercise_clock.is_file():
+        found.append(f"exercise_clock: there is no file {settings.exercise_clock}")
     return found

@@ -17,17 +17,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The first match decides. Everything in crdtmed that is not named here is the shared core.
 LAYERS = (
-    ("cli", re.compile(r"crdtmed\.(cli|__main__)(\.|$)")),
+    ("cli", re.compile(r"crdtmed\.(cli\w*|__main__)(\.|$)")),
+    ("ward", re.compile(r"crdtmed\.ward(\.|$)")),
+    ("clock", re.compile(r"crdtmed\.exercise(\.|$)")),
     ("device", re.compile(r"crdtmed\.device(\.|$)")),
     ("core", re.compile(r"crdtmed(\.|$)")),
     ("relay", re.compile(r"relay(\.|$)")),
 )
 # Layer -> the layers that it must not import.
 FORBIDDEN: Mapping[str, tuple[str, ...]] = {
-    "core": ("device", "cli", "relay"),
-    "device": ("cli", "relay"),
-    "relay": ("cli", "device"),
-    "cli": ("relay",),
+    "core": ("device", "cli", "relay", "ward", "clock"),
+    "clock": ("device", "cli", "relay", "ward"),
+    "device": ("cli", "relay", "ward"),
+    "relay": ("cli", "device", "ward"),
+    "cli": ("relay", "ward"),
+    "ward": ("relay", "cli"),
 }
 
 # Outside the core, these decide too: a pure module may import what stands here, and what stands here is pure.

@@ -1,13 +1,14 @@
 """The operator's desk: database, keys and identity service of one relay, and its transactions."""
 
 import contextlib
+import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from crdtmed.exercise import clock_from
 from relay.batch import Batch
 from relay.commit import Task, commit_batch
 from relay.identity import directory
@@ -22,6 +23,7 @@ from relay.storage.sqlite import StorageError, open_sqlite
 
 DATABASE: Final = "relay.sqlite"
 SECRETS: Final = "relay.keys"
+LOCK: Final = "relay.lock"
 
 R = TypeVar("R")
 
@@ -75,15 +77,12 @@ def terms_of(settings: Settings) -> Terms:
     )
 
 
-def clock_of(settings: Settings, wall: Callable[[], float] = time.time) -> Callable[[], int]:
-    """The relay's clock in milliseconds: the real one, or an exercise's, which runs ``exercise_clock`` times as fast.
-
-    An exercise's time depends on the real time alone, so that every process of the exercise reads the same.
-    """
-    if settings.exercise_clock == 1:
-        return lambda: int(wall() * 1000)
-    start, factor = settings.exercise_start_ms, settings.exercise_clock
-    return lambda: start + int((wall() * 1000 - start) * factor)
+def clock_of(settings: Settings) -> Callable[[], int]:
+    """The relay's clock in milliseconds: the machine's, or that of an exercise; raises `CannotOpen`."""
+    try:
+        return clock_from(settings.exercise_clock)
+    except (OSError, ValueError) as error:
+        raise CannotOpen(f"exercise_clock: {error}") from None
 
 
 def make_relay(settings: Settings) -> str:
@@ -116,6 +115,21 @@ def read_secrets(settings: Settings) -> Secrets:
         return open_secrets(secrets_of(settings), passphrase_of(settings))
     except KeyringError as error:
         raise CannotOpen(f"{secrets_of(settings)}: {error.says}") from None
+
+
+@contextlib.contextmanager
+def sole_use(settings: Settings) -> Iterator[None]:
+    """Holds the folder as a running relay does; raises `CannotOpen` where another process has it."""
+    try:
+        lock = (settings.folder / LOCK).open("ab")
+    except OSError as error:
+        raise CannotOpen(f"{settings.folder} cannot be written: {error.strerror}; choose another folder") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotOpen(f"{settings.folder}: a relay runs on this folder; stop it first") from None
+        yield
 
 
 @contextlib.contextmanager
