@@ -125,7 +125,8 @@ def _reached(core: Core, item: Item) -> bool:
         return False
     row = core.rows.get(verdict.document)
     if row is None:
-        return core.session is None or verdict.document not in core.session.places or not verdict.document
+        place = core.session.places.get(verdict.document) if core.session is not None else None
+        return place is None or (place.live and place.position >= verdict.position)
     if row.epoch == verdict.epoch:
         return row.position >= verdict.position
     return core.session is not None and core.session.is_live(verdict.document)

@@ -94,9 +94,7 @@ async def run(core: Core, dial: Dial, pause: Callable[[float], Awaitable[None]] 
             await pause(back_off(attempts, core.jitter()) / 1_000)
             attempts += 1
     finally:
-        verifying.cancel()
-        with suppress(asyncio.CancelledError):
-            await verifying
+        await _ended(verifying)
 
 
 async def _once(core: Core, dial: Dial) -> bool:
@@ -114,13 +112,18 @@ async def _once(core: Core, dial: Dial) -> bool:
         code, says = "lost", str(error) or type(error).__name__
     except StoreError as error:
         code, says = f"store_{error.code}", error.says
+    except Exception as error:  # noqa: BLE001 - a fault here must not end syncing for good; it is told as an alarm
+        code, says = "internal", f"{type(error).__name__}: {error}"
+        with suppress(StoreError):
+            await core.alarm("internal", f"a conversation ended with {says}")
     finally:
         opened = session.relay_proved
         with suppress(*_LOST):
             await transport.close()
         with suppress(StoreError):
             await engine_relay.lost(core, code, says, by_relay)
-    return opened and code != "replaced"
+    # A conversation that this device had to end would end the same way at once: it is not hurried.
+    return opened and (by_relay or code == "lost") and code != "replaced"
 
 
 async def _converse(core: Core, session: Session, transport: Transport) -> tuple[str, str, bool]:
@@ -149,9 +152,15 @@ async def _converse(core: Core, session: Session, transport: Transport) -> tuple
         return _why(session)
     finally:
         core.wake = before
-        reading.cancel()
-        with suppress(asyncio.CancelledError, *_LOST):
-            await reading
+        await _ended(reading)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Stops a task.  What it raises is its own affair; that this one is cancelled meanwhile is not."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
 
 
 def _why(session: Session) -> tuple[str, str, bool]:

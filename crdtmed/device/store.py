@@ -131,7 +131,8 @@ def append(connection: Connection, said: Sequence[Said], stamp: int) -> None:
 def replace(connection: Connection, old: Sequence[int], said: Sequence[Said], number: int, stamp: int) -> None:
     """Puts statements that were signed again (same ids) in the place of those with the numbers ``old``."""
     remove(connection, old)
-    append(connection, said, stamp)
+    if said:
+        append(connection, said, stamp)
     keep_int(connection, NUMBER, number)
 
 

@@ -15,6 +15,7 @@ from crdtmed.device.engine_types import Evicted, Revoked, Standing, State
 from crdtmed.device.link import Transport
 from crdtmed.reasons import Awaits, Busy, PatientMoved, Redo, Restamp, SegmentClosed
 from crdtmed.statement import Statement
+from crdtmed.updates import ItemId
 from crdtmed.verdict import Flag, Status
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import NOW, Judgement, Line, ScriptedRelay
@@ -118,7 +119,9 @@ def test_a_gap_makes_a_new_client_and_nothing_is_lost(tmp_path: Path) -> None:
             async with linked(engine.core, relay):
                 await administer(engine, 1)
                 await settle(engine)
-                engine.core.writers[TODAY].clock += 5
+                writer = engine.core.writers[TODAY]
+                writer.clock += 5
+                writer.last = ItemId(writer.client, writer.clock - 1)
                 refs = [(await administer(engine, number)).ref for number in range(2, 6)]
                 await settle(engine)
                 assert set(refs) < {entry.ref for entry in await engine.statements(LOG)}
@@ -291,13 +294,13 @@ def test_a_closed_segment_is_left_for_the_one_that_the_relay_names(tmp_path: Pat
             first = await administer(engine, 1)
             async with linked(engine.core, relay):
                 await settle(engine)
-            assert relay.statements[first.ref][1].document == "patient/p1/log/2026-11"
-        relay.judge = Once(retry(SegmentClosed("patient/p1/log/2026-11")))
+            assert relay.statements[first.ref][1].document == "patient/p1/log/2026-10"
+        relay.judge = Once(retry(SegmentClosed("patient/p1/log/2026-10")))
         async with device.engine() as engine, asyncio.timeout(20):
             second = await administer(engine, 2)
             async with linked(engine.core, relay):
                 await settle(engine)
-            assert relay.statements[second.ref][1].document == "patient/p1/log/2026-11"
+            assert relay.statements[second.ref][1].document == "patient/p1/log/2026-10"
 
     run(story())
 
@@ -352,6 +355,7 @@ def test_what_a_restored_relay_lacks_is_handed_back_whoever_said_it(tmp_path: Pa
     async def story() -> None:
         device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
         relay = relay_with(device, other)
+        relay.put_register(P1, "patient", {"id": "p1"})
         async with device.engine() as engine, other.engine() as theirs:
             await engine.subscribe([P1])
             await theirs.subscribe([P1])
