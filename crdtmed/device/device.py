@@ -262,7 +262,7 @@ class Device:
         for patient in self.patients:
             if documents.patient(patient) in self.engine.core.rows:
                 view = await self.patient(patient)
-                found |= {one.ref: one for one in view.conflicts if one.register.open}
+                found = {one.ref: one for one in view.conflicts if one.register.open} | found
         return tuple(sorted(found.values(), key=lambda it: (it.register.received_at, it.ref)))
 
     # ---- how it stands ------------------------------------------------------------------------------------

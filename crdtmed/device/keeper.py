@@ -4,8 +4,8 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from crdtmed.device import lease, link, locked
-from crdtmed.device.engine_types import Disconnected, LeaseCame, Revoked
+from crdtmed.device import lease, link, locked, signing_in
+from crdtmed.device.engine_types import Connected, DeviceError, Disconnected, LeaseCame, Revoked
 from crdtmed.device.life import CacheLocked, DeviceEvent, LeaseWarning, Life, close_cache, note, wipe
 from crdtmed.device.link import Dial
 from crdtmed.device.store_database import StoreError
@@ -18,6 +18,8 @@ from crdtmed.wire.frames import Wiped
 
 LOOK_S: Final = 1.0
 """How often the keeper looks at the lease, in seconds of the machine's own clock."""
+ROSTERS_MS: Final = 3_600_000
+"""How often grants issued ahead are fetched while the relay is there."""
 GOODBYE_S: Final = 5.0
 """How long a wiped device waits for the relay to have heard of it."""
 
@@ -79,11 +81,13 @@ def _ended(life: Life, task: asyncio.Task[None]) -> None:
 async def _keep(life: Life) -> None:
     """Does what is due, until the device is closed or wiped."""
     while not life.wiped:
-        came: LeaseCame | Revoked | None = None
+        came: LeaseCame | Revoked | Connected | None = None
         with suppress(TimeoutError):
             came = await asyncio.wait_for(life.todo.get(), LOOK_S)
         if isinstance(came, LeaseCame):
             await _take_lease(life, came)
+        elif isinstance(came, Connected):
+            life.rosters_at = 0
         elif isinstance(came, Revoked):
             now = life.clock.monotonic_ms()
             due = now if came.handed_over else now + WIPE_DEADLINE_S * 1_000 // 2
@@ -130,6 +134,10 @@ async def look(life: Life) -> None:
         life.tell(LeaseWarning(state.left_ms, state.until_ms))
     if abs(life.clock.wall_ms() - life.noted_at) >= LEASE_RENEWAL_S * 1_000:
         note(life)
+    if abs(life.clock.wall_ms() - life.rosters_at) >= ROSTERS_MS and life.engine.status().connected:
+        life.rosters_at = life.clock.wall_ms()
+        with suppress(DeviceError, StoreError):  # offline again, or the disk: they are fetched the next time
+            await signing_in.refresh_rosters(life.engine)
 
 
 async def _goodbye(life: Life, told: Wiped) -> None:

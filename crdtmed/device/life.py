@@ -16,7 +16,7 @@ from crdtmed.device import lease
 from crdtmed.device.clocks import SYSTEM, Clock
 from crdtmed.device.engine import Engine, open_engine
 from crdtmed.device.engine_core import Check, Core, Ports
-from crdtmed.device.engine_types import DeviceError, Event, LeaseCame, Revoked
+from crdtmed.device.engine_types import Connected, DeviceError, Event, LeaseCame, Revoked
 from crdtmed.device.enrolment import Profile, holder_of, read_profile, write_profile
 from crdtmed.device.files import DeviceFiles
 from crdtmed.device.keyfile import DeviceKeys
@@ -77,9 +77,10 @@ class Life:
     dial: Dial | None = None
     linking: asyncio.Task[None] | None = None
     keeper: asyncio.Task[None] | None = None
-    todo: "asyncio.Queue[LeaseCame | Revoked]" = field(default_factory=asyncio.Queue)
+    todo: "asyncio.Queue[LeaseCame | Revoked | Connected]" = field(default_factory=asyncio.Queue)
     listeners: list[Callable[[DeviceEvent], None]] = field(default_factory=list)
     noted_at: int = 0
+    rosters_at: int = 0
     warned_s: int | None = None
     wipe_at: int | None = None
     wiped: bool = False
@@ -92,7 +93,7 @@ class Life:
 
     def tell(self, event: DeviceEvent) -> None:
         """Hands an event to whoever listens, and to the keeper what is its work."""
-        if isinstance(event, LeaseCame | Revoked):
+        if isinstance(event, LeaseCame | Revoked | Connected):
             self.todo.put_nowait(event)
         for listener in tuple(self.listeners):
             listener(event)

@@ -159,7 +159,7 @@ async def patient_view(engine: Engine, patient: str) -> PatientView:
         tentative=await tentative_refs(engine, drafts_name) | await tentative_refs(engine, log),
         sessions=_sessions(registers, waiting),
         alerts={one.prescription: one for one in registers.of(AlertsRegister)},
-        conflicts=await conflicts_in(engine, registers, waiting),
+        conflicts=await conflicts_in(engine, registers),
         quarantined=await quarantined_in(engine, registers, waiting),
         waiting=waiting,
         time_zone=zone_name,

@@ -20,6 +20,8 @@ from crdtmed.wire.frames import SealedGrant
 
 SEALED: Final = "sealed grant"
 """Under which the store keeps grants that were issued ahead, by user."""
+SITE: Final = "roster site"
+"""Under which the store keeps the sites whose rosters are fetched."""
 _decode_sealed = decoder(SealedGrant, MAX_SIGNED_VALUE_BYTES)
 
 
@@ -36,16 +38,22 @@ async def sign_in(life: Life, engine: Engine, user: str, password: str, new_pin:
     pin.reset(life.holder, user)
     engine.use(grant)
     for site in grant.sites:
-        await fetch_roster(engine, site)
+        await engine.keep(SITE, site, b"")
+    await refresh_rosters(engine)
     return grant
 
 
-async def fetch_roster(engine: Engine, site: str) -> int:
-    """Keeps the grants issued ahead for a site on this device; gives how many.  Raises `DeviceError` offline."""
-    sealed = await engine.roster(site)
-    for one in sealed:
-        await engine.keep(SEALED, one.user, encode(one))
-    return len(sealed)
+async def refresh_rosters(engine: Engine) -> int:
+    """Keeps the grants issued ahead on this device for the sites of everybody who signed in here; gives how many.
+
+    Raises `DeviceError` where the relay is not there.
+    """
+    count = 0
+    for site in sorted(await engine.kept(SITE)):
+        for one in await engine.roster(site):
+            await engine.keep(SEALED, one.user, encode(one))
+            count += 1
+    return count
 
 
 async def users(engine: Engine) -> tuple[tuple[str, str], ...]:

@@ -93,7 +93,7 @@ async def site_view(engine: Engine, site: str) -> SiteView:
         age=age_of(engine, (head, log)),
         stock=_stock(registers, waiting),
         queue=await _queue(engine, registers, waiting),
-        conflicts=await conflicts_in(engine, registers, waiting),
+        conflicts=await conflicts_in(engine, registers),
         quarantined=await quarantined_in(engine, registers, waiting),
         waiting=waiting,
         unreadable=registers.unreadable,

@@ -1,6 +1,6 @@
 """What views of a device share: registers decoded, what still waits for the relay, and how old the cache is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -119,10 +119,14 @@ class Waiting:
 
 def waiting_in(engine: Engine, *targets: str) -> tuple[Waiting, ...]:
     """What this device said in these documents and logs and waits for the relay, in order."""
+    return _waiting(engine, lambda of: of.document in targets)
+
+
+def _waiting(engine: Engine, about: Callable[[Statement], bool]) -> tuple[Waiting, ...]:
     found = []
     for queued in engine.outbox():
         of = queued.signed.statement
-        if of.document not in targets:
+        if not about(of):
             continue
         content = decode_content(of.kind, bytes(of.content))
         found.append(Waiting(of.ref, of.kind, of.user, queued.said_at, content, of, queued.verdict))
@@ -178,10 +182,10 @@ def content_of(statement: Statement) -> Content | None:
         return None
 
 
-async def conflicts_in(engine: Engine, registers: Registers, waiting: Iterable[Waiting]) -> tuple[ConflictView, ...]:
+async def conflicts_in(engine: Engine, registers: Registers) -> tuple[ConflictView, ...]:
     """The conflicts of a patient or a site, oldest first, resolved ones too."""
     resolving: dict[str, list[str]] = {}
-    for one in waiting:
+    for one in _waiting(engine, lambda of: of.kind is Kind.RESOLVE):
         if isinstance(one.content, Resolve) and one.undecided:
             resolving.setdefault(embedded(one.content).statement.ref, []).append(one.ref)
     found = []

@@ -147,6 +147,10 @@ class Hospital:
             assert await device.until(lambda: _connected(device), PATIENCE_S), "it connects"
         return device
 
+    async def retire(self, name: str) -> None:
+        """Closes a device for good."""
+        await self.devices.pop(name).close()
+
     def _code(self, sites: list[str]) -> str:
         with open_office(self.settings) as office:
             code: str = people.give_code(office, sites)["code"]
