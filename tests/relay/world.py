@@ -25,13 +25,14 @@ from crdtmed.statement import SignedStatement, Statement, decode, sign
 from crdtmed.updates import ItemId, read_device_update, write_array_update, write_map_update
 from crdtmed.wire.enrolment import ENROLMENT_PROOF_TAG, Enrol, Enrolled, proof_body
 from crdtmed.wire.frames import PROTOCOL
+from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
 from relay.commit import Item, Outcome, Push, Request, Task, commit_batch
 from relay.identity import enrolment, users
 from relay.identity.keyring import Keyring, keyring, new_secrets
 from relay.identity.leases import Terms
-from relay.identity.service import EmbeddedIdentity, open_identity
-from relay.knowledge.embedded import EmbeddedKnowledge
+from relay.identity.service import EmbeddedIdentity, open_identity, put_knowledge
+from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.service import Service
 from relay.session import content_of
@@ -113,17 +114,25 @@ class Tablet:
         )
 
 
+class AllClear:
+    """A knowledge base that has nothing against any order."""
+
+    snapshot: str | None = "snapshot-1"
+
+    async def ask(self, question: KnowledgeQuestion) -> KnowledgeAnswer:
+        """No cards."""
+        return KnowledgeAnswer(question.position, question.digest, "snapshot-1")
+
+
 class World:
     """A relay's database with people, places and medicines in it, driven inline."""
 
     def __init__(self, path: str | Path = ":memory:", seed: int = 7) -> None:
         self.path: str | Path = path
-        self.knowledge = EmbeddedKnowledge(lambda: None)
+        self.knowledge: KnowledgeBase = AllClear()
         self.random = seeded(seed)
         self.now_ms = START
-        self.connection = open_sqlite(path)
-        self.record = SqlRecord(self.connection)
-        self.live = Live()
+        self.open()
         self.terms = Terms(login_cost=CHEAP, pin_cost=CHEAP)
         self.ring: Keyring = keyring(new_secrets("relay-1", self.random))
         self.scalars = itertools.count(1_000 + seed * 100_000)
@@ -137,10 +146,14 @@ class World:
         """Another process on the same database: the same keys, nothing in memory in common."""
         made = cls.__new__(cls)
         made.__dict__.update(world.__dict__)
-        made.connection = open_sqlite(world.path)
-        made.record = SqlRecord(made.connection)
-        made.live = Live()
+        made.open()
         return made
+
+    def open(self) -> None:
+        """Opens the database at ``path``, with nothing in memory."""
+        self.connection = open_sqlite(self.path)
+        self.record = SqlRecord(self.connection)
+        self.live = Live()
 
     def now(self) -> int:
         """The time, which the test moves."""
@@ -178,6 +191,7 @@ class World:
         users.add(db, self.terms, "vera", "Vera Example", ALL_ROLES, ("ward-a", "pharmacy"), "vera's word", self.random)
         batch.put("formulary", MedicationRegister("amox-500", "Amoxicillin 500 mg", "{capsule}", 1))
         self._patient(batch, "p1")
+        put_knowledge(db, self.ring, "snapshot-1", self.now_ms)
         batch.directory()
 
     def _patient(self, batch: Batch, patient: str) -> None:
