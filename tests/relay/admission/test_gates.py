@@ -204,7 +204,7 @@ def test_the_wrong_role(kind: Kind, role: Role) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "role"),
-    [(kind, role) for row in CAPABILITIES for kind in row.kinds for role in row.roles],
+    [(kind, role) for row in CAPABILITIES for kind in row.kinds for role in sorted(row.roles)],
     ids=lambda it: it.label if isinstance(it, Kind) else it.value,
 )
 def test_each_role_of_the_row(kind: Kind, role: Role) -> None:
