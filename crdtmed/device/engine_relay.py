@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from crdtmed.device import (
     engine_bases,
     engine_heal,
+    engine_opened,
     engine_push,
     engine_revoked,
     engine_subset,
@@ -15,11 +16,10 @@ from crdtmed.device import (
 )
 from crdtmed.device.engine_bases import Burst
 from crdtmed.device.engine_core import Core
-from crdtmed.device.engine_types import STATE_OF, Alarm, Connected, Disconnected, LeaseCame, Progress
+from crdtmed.device.engine_types import STATE_OF, Disconnected, LeaseCame, Progress
 from crdtmed.device.session import BaseCame, Closed, Event, Opened, RunCame, Self, Session, Stage
 from crdtmed.device.store_database import Connection, StoreError
-from crdtmed.limits import MAX_PUSHES_IN_FLIGHT, MAX_VERDICTS_ASKED, RETRY_MOST_MS
-from crdtmed.signed import DocumentDigest, Forged, unseal
+from crdtmed.limits import RETRY_MOST_MS
 from crdtmed.verdict import Verdict
 from crdtmed.wire import frames as wire
 
@@ -92,7 +92,7 @@ async def tick(core: Core) -> None:
     if now >= core.renew_at or core.renew_at > now + 2 * core.renew_ms:
         core.renew_at = now + core.renew_ms
         session.say(wire.Renew(core.number, core.ports.lease_serial()))
-        _ask_a_digest(core)
+        engine_opened.ask_a_digest(core)
     engine_subset.ask(core)
 
 
@@ -123,7 +123,7 @@ async def _take(core: Core, burst: Burst, final: list[Verdict], event: Event) ->
         case wire.Gap(document=document, client=client):
             engine_push.landed(core, document, client)
         case Opened():
-            await _opened(core, burst, event)
+            await engine_opened.opened(core, burst, event)
         case wire.Evicted(document=document, code=code):
             burst.wholes.pop(document, None)
             burst.runs.pop(document, None)
@@ -132,7 +132,7 @@ async def _take(core: Core, burst: Burst, final: list[Verdict], event: Event) ->
             core.offset_ms = now - core.ports.now_ms()
             burst.events.append(LeaseCame(lease, now))
         case wire.DigestGiven(digest=digest):
-            await _compare(core, burst, digest)
+            await engine_opened.compare(core, burst, digest)
         case wire.Revoked():
             engine_revoked.revoked(core, burst, event)
         case wire.HandedOver():
@@ -159,66 +159,6 @@ def _answer(core: Core, frame: wire.Challenges | wire.SignedIn | wire.SignInFail
         if not waiter.done():
             waiter.set_result(frame)
             return
-
-
-async def _opened(core: Core, burst: Burst, event: Opened) -> None:
-    welcome, now = event.welcome, core.ports.now_ms()
-    core.relay = event.relay
-    core.offset_ms = welcome.now - now
-    core.pushes_in_flight = max(1, min(welcome.pushes_in_flight, MAX_PUSHES_IN_FLIGHT))
-    core.renew_ms = max(1, welcome.renew_s) * 1_000
-    core.renew_at = now + core.renew_ms
-    if event.anchor != core.anchor:
-        core.anchor = event.anchor
-        core.ports.anchored(event.anchor)
-    burst.events += [LeaseCame(welcome.lease, welcome.now), Connected()]
-    if welcome.last_number > core.number:
-        await engine_heal.number_above(
-            core,
-            welcome.last_number,
-            f"the relay has statement {welcome.last_number} of this device, this store goes up to {core.number}: "
-            "it is an older copy, or another copy is in use; what is unsent was numbered anew",
-        )
-    engine_heal.renew_challenges(core)
-    await engine_subset.follow_queues(core)
-    await engine_subset.purge_unwanted(core)
-    core.withdrawn.clear()
-    core.sync_total = 0
-    engine_subset.ask(core)
-    core.flush_total = len(core.outbox)
-    await _speak_of_the_past(core, now)
-
-
-async def _speak_of_the_past(core: Core, now: int) -> None:
-    """Asks for verdicts that were missed, and hands back what a new epoch lacked."""
-    session = core.session
-    if session is None:
-        return
-    found = sorted(core.found & core.outbox.items.keys())
-    for start in range(0, len(found), MAX_VERDICTS_ASKED):
-        session.say(wire.AskVerdicts(tuple(found[start : start + MAX_VERDICTS_ASKED])))
-    for ref in found:
-        core.outbox.items[ref].not_before = now + RETRY_MOST_MS // 6
-    rows = await core.ports.database.run(store.hand_backs)
-    for name, lacking in engine_bases.lacking_by_document(rows).items():
-        hand_back(core, name, [data for _, data in lacking])
-
-
-def hand_back(core: Core, name: str, statements: Sequence[bytes]) -> None:
-    """Hands statements of an old epoch back, in frames that the relay takes."""
-    session = core.session
-    if session is None:
-        return
-    chunk: list[bytes] = []
-    size = 0
-    for data in statements:
-        if chunk and (size + len(data) > engine_revoked.CHUNK_BYTES or len(chunk) >= engine_revoked.CHUNK):
-            session.say(wire.HandBack(name, tuple(chunk)))
-            chunk, size = [], 0
-        chunk.append(data)
-        size += len(data) + 5
-    if chunk:
-        session.say(wire.HandBack(name, tuple(chunk)))
 
 
 # ---- after the burst ------------------------------------------------------------------------------------------
@@ -253,7 +193,7 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
 
 async def _told(core: Core, burst: Burst, final: list[Verdict]) -> None:
     for name in {name for name, _, _ in burst.lacking}:
-        hand_back(core, name, [data for document, _, data in burst.lacking if document == name])
+        engine_opened.hand_back(core, name, [data for document, _, data in burst.lacking if document == name])
     for verdict in final:
         core.settle(verdict.ref, STATE_OF[verdict.status])
     for shown in core.handing.values():
@@ -302,32 +242,3 @@ async def _undo(core: Core) -> None:
             core.outbox.remove(said.ref)
             core.outbox.add(said)
             core.judged.discard(said.ref)
-
-
-# ---- divergence -----------------------------------------------------------------------------------------------
-
-
-def _ask_a_digest(core: Core) -> None:
-    """Asks for the digest of one live document after the other, so that replicas that differ are found."""
-    session = core.session
-    live = [name for name in core.held if session is not None and session.is_live(name)]
-    if session is not None and live:
-        session.say(wire.AskDigest(live[core.number_of_digests % len(live)]))
-        core.number_of_digests += 1
-
-
-async def _compare(core: Core, burst: Burst, data: bytes) -> None:
-    if core.relay is None:
-        return
-    try:
-        digest = unseal(DocumentDigest, data, core.relay.public)
-    except Forged as error:
-        burst.alarms.append(Alarm("forged", f"a digest: {error.says}"))
-        return
-    held = core.held.get(digest.document)
-    if held is None or (held.replica.epoch, held.replica.position) != (digest.epoch, digest.position):
-        return
-    if held.replica.digest() != digest.content:
-        says = f"{digest.document} differs from the relay's at position {digest.position}; it is taken anew"
-        burst.alarms.append(Alarm("diverged", says))
-        await core.forget(digest.document)

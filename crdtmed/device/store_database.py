@@ -8,7 +8,7 @@ It fails closed: without a cipher, or on a file that was never encrypted, nothin
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import aiosqlite
 from sqlcipher3 import dbapi2 as sqlcipher
@@ -218,39 +218,52 @@ def damage_marker(path: Path) -> Path:
 class SqlcipherDatabase(aiosqlite.Connection):
     """A `Database` on a thread of its own."""
 
-    def __init__(self, connector: Callable[[], Connection], marker: Path) -> None:
-        """``marker`` is a file that is made when a damaged page is met, so that the next start salvages the store."""
+    def __init__(self, open_with: Callable[[bytes], Connection], key: bytes, marker: Path) -> None:
+        """``open_with`` connects under a key.
+
+        ``marker`` is a file that is made when a damaged page is met, so that the next start salvages the store.
+        """
         # aiosqlite asks for a sqlite3 connection and uses what SQLCipher's has as well.
-        super().__init__(connector, iter_chunk_size=64)  # type: ignore[arg-type]  # as the line above says
+        super().__init__(cast("Callable[[], sqlite3.Connection]", lambda: open_with(key)), iter_chunk_size=64)
+        self._open = open_with
+        self._key = key
         self._thread.daemon = True
         self._marker = marker
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None:
             raise StoreError("closed", "the store is closed", "open it again")
-        # The one way in that aiosqlite has for a whole function on its thread.
         try:
-            result: T = await self._execute(transact, self._conn, work)  # type: ignore[no-untyped-call]  # unannotated
+            result: T = await self._on_thread(lambda: transact(self._conn, work))
         except StoreError as error:
             if error.code == "damaged":
                 self._marker.touch()
                 # SQLCipher reads nothing more on this connection; what is not damaged is good on a new one.
-                await self._execute(self._connect_again)  # type: ignore[no-untyped-call]  # unannotated
+                await self._on_thread(self._connect_again)
             raise
         return result
 
+    async def _on_thread(self, act: Callable[[], T]) -> T:
+        # The one way in that aiosqlite has for a whole function on its thread.
+        done: T = await self._execute(act)  # type: ignore[no-untyped-call]  # aiosqlite leaves it unannotated
+        return done
+
     def _connect_again(self) -> None:
         self._conn.close()
-        self._connection = self._connector()
+        self._connection = cast("sqlite3.Connection", self._open(self._key))
+
+    def _under(self, key: bytes) -> None:
+        rekey(self._conn, key)
+        self._key = key
 
     async def rekey(self, key: bytes) -> None:
         """Brings the database under another key, in place; raises `StoreError`, and then it is under the old one."""
-        await self._execute(rekey, self._conn, key)  # type: ignore[no-untyped-call]  # as above
+        await self._on_thread(lambda: self._under(key))
 
 
 async def open_database(path: Path, key: bytes, connect: Connect = CONNECT) -> SqlcipherDatabase:
     """The encrypted database at ``path`` on a thread of its own; raises `StoreError` as `open_connection` does."""
-    database = SqlcipherDatabase(lambda: open_connection(path, key, connect), damage_marker(path))
+    database = SqlcipherDatabase(lambda under: open_connection(path, under, connect), key, damage_marker(path))
     await database
     return database
 

@@ -15,8 +15,7 @@ from crdtmed.device.store_database import (
     CONNECT,
     Connect,
     Connection,
-    Database,
-    DatabaseError,
+    SqlcipherDatabase,
     StoreError,
     damage_marker,
     open_connection,
@@ -51,7 +50,7 @@ def is_damaged(connection: Connection) -> bool:
 
 async def open_or_salvage(
     path: Path, key: bytes, device: str, now_ms: int, connect: Connect = CONNECT
-) -> tuple[Database, Salvaged | None]:
+) -> tuple[SqlcipherDatabase, Salvaged | None]:
     """The database at ``path``; where it was found to be damaged, now or when it was last used, it is salvaged first.
 
     The damaged file is kept beside it, named after ``now_ms``.  Raises `StoreError` as `open_database` and `salvage`.
@@ -170,7 +169,7 @@ def _outbox(old: _Damaged) -> Iterator[store.Said]:
     last = _last_number(old)
     for table in ("outbox", "outbox_spare"):
         for number in range(max(1, last - MAX_OUTBOX_STATEMENTS), last + 1):
-            row = old.one(f"SELECT said_at, bundle, data FROM {table} WHERE number = {number}")  # noqa: S608 - ours
+            row = old.one(f"SELECT said_at, bundle, data FROM {table} WHERE number = {number}")  # noqa: S608 - names are ours
             if row is None:
                 continue
             try:
