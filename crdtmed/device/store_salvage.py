@@ -15,6 +15,7 @@ from crdtmed.device.store_database import (
     CONNECT,
     Connect,
     Connection,
+    DatabaseError,
     SqlcipherDatabase,
     StoreError,
     damage_marker,
