@@ -63,6 +63,22 @@ class DeviceFiles:
         base = self.database
         return (base, *(base.with_name(base.name + suffix) for suffix in ("-wal", "-shm", "-journal")))
 
+    @property
+    def in_order_of_destruction(self) -> tuple[Path, ...]:
+        """Every file of a device but `wiping`; first those without which the others cannot be read."""
+        unfinished = tuple(path.with_name(path.name + ".new") for path in (self.keys, self.lease))
+        return (
+            *(self.keys, self.lease, *unfinished),
+            *self.database_files,
+            *(self.attempts, self.mark, self.profile),
+        )
+
+    @property
+    def others(self) -> tuple[Path, ...]:
+        """What else of the device lies there now: what salvaging a database or a cut-short write left behind."""
+        known = {*self.in_order_of_destruction, self.wiping}
+        return tuple(sorted(path for path in self.directory.glob("device.*") if path not in known and path.is_file()))
+
 
 class Tampered(ValueError):
     """A file of the device is not as the device wrote it; the message names the file and what to do."""

@@ -222,12 +222,7 @@ def finish_wipe(files: DeviceFiles, random_bytes: Callable[[int], bytes]) -> boo
     if not files.wiping.exists():
         return False
     failed: list[OSError] = []
-    for path in (
-        *(files.keys, files.keys.with_name(files.keys.name + ".new")),
-        *(files.lease, files.lease.with_name(files.lease.name + ".new")),
-        *files.database_files,
-        *(files.attempts, files.mark, files.profile),
-    ):
+    for path in (*files.in_order_of_destruction, *files.others):
         try:
             destroy(path, random_bytes)
         except OSError as error:

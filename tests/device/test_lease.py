@@ -364,6 +364,8 @@ def full(directory: Path) -> Tablet:
         path.write_bytes(b"secret" * 50)
     for path in device.holder.files.database_files:
         path.write_bytes(b"page" * 5_000)
+    for name in ("device.db.damaged-17", "device.db.is-damaged", "device.mark.new"):
+        (directory / name).write_bytes(b"page" * 50)
     return device
 
 
@@ -379,7 +381,7 @@ def test_a_wipe_leaves_nothing_and_says_so(tmp_path: Path) -> None:
     assert frame.signature == device.keys.sign(WIPED_TAG, wiped_body(device.holder.device, T0 + MINUTE, 41))
 
 
-@pytest.mark.parametrize("stop_after", range(9))
+@pytest.mark.parametrize("stop_after", range(14))
 def test_a_wipe_that_is_cut_short_is_finished_and_the_key_goes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
