@@ -33,7 +33,8 @@ from relay.session_events import (
 )
 
 if TYPE_CHECKING:
-    from relay.hub import Connection, Hub
+    from relay.connection import Connection
+    from relay.hub import Hub
 
 LOG: Final = logging.getLogger("crdtmed.relay")
 

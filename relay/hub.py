@@ -6,8 +6,7 @@ All of it runs on one thread and does no I/O of its own: connections are a port,
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from crdtmed.contract import Kind
 from crdtmed.limits import (
@@ -22,6 +21,7 @@ from crdtmed.wire import frames
 from crdtmed.wire.frames import Want, encode_frame
 from relay import conversing
 from relay.commit import HandBack, Outcome, Push, Request
+from relay.connection import Connection, Counts, Peer
 from relay.fanout import Fanout
 from relay.identity.port import Identity, RandomBytes
 from relay.jobs import Ask, Judge, Read, Slow, Write
@@ -41,58 +41,6 @@ from relay.session_events import (
 
 ASKING: Final = frozenset({Kind.SIGN, Kind.AMEND, Kind.RESUME})
 WANTS_A_READ: Final = 256
-
-
-class Peer(Protocol):
-    """A connection as the hub sees it; no method waits or raises."""
-
-    def write(self, messages: list[bytes]) -> None:
-        """Sends whole messages, in order."""
-
-    def waiting(self) -> int:
-        """Bytes that were written and have not left."""
-
-    def pause(self) -> None:
-        """Takes nothing more from the peer."""
-
-    def resume(self) -> None:
-        """Takes from the peer again."""
-
-    def close(self, code: str, says: str) -> None:
-        """Ends it, after what was written."""
-
-
-@dataclass(slots=True)
-class Connection:
-    """One device's connection, with what is still to be sent to it."""
-
-    id: int
-    peer: Peer
-    session: Session
-    since_ms: int
-    public: bytes = b""
-    wants: deque[Want] = field(default_factory=deque)
-    reading: bool = False
-    paused: bool = False
-    taken: int = 0
-
-    @property
-    def device(self) -> str:
-        """The device that it is, or says that it is."""
-        return self.session.device
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the hub has counted since it began, for metrics."""
-
-    connections: int = 0
-    frames_in: int = 0
-    frames_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    dropped: int = 0
-    closes: dict[str, int] = field(default_factory=dict)
 
 
 class Hub:

@@ -19,7 +19,8 @@ from typing import Any, Final, TypeVar
 from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.batch import Batch
 from relay.commit import Outcome, Task, commit_batch
-from relay.hub import Connection, Hub, Peer
+from relay.connection import Connection, Peer
+from relay.hub import Hub
 from relay.identity.keyring import Keyring, keyring, settled, signer_of
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes

@@ -16,7 +16,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from crdtmed.limits import KEEPALIVE_MS, MAX_FRAME_BYTES
-from relay.hub import Connection
+from relay.connection import Connection
 from relay.service import Service
 
 PATH: Final = "/sync"

@@ -17,7 +17,7 @@ from crdtmed.verdict import Status
 from crdtmed.wire import frames
 from crdtmed.wire.enrolment import ENROLMENT_PROOF_TAG, Enrol, Enrolled, NotEnrolled, proof_body, read_answer
 from crdtmed.wire.frames import PROTOCOL
-from relay.hub import Peer
+from relay.connection import Peer
 from relay.identity import enrolment
 from relay.service import Service
 from tests.relay.probe import Ended, Probe
