@@ -136,18 +136,17 @@ class Engine:
         A log is read across the segments that are held.  What was refused is not in it; what is in conflict is, with
         its verdict, until the base tells of it.
         """
-        found: dict[str, Entry] = {}
-        for name in self._documents_of(target):
-            held = await self.core.hold(name)
-            if held is not None:
-                for ref, signed in held.statements().items():
-                    found[ref] = Entry(signed, Standing.CONFIRMED, self.core.last_verdict(ref))
-        for ref, signed in self.core.handing.get(target, {}).items():
-            found.setdefault(ref, Entry(signed, Standing.TENTATIVE))
+        bases = [held for name in self._documents_of(target) if (held := await self.core.hold(name)) is not None]
+        found = [entry for held in bases for entry in held.entries()]
+        shown = [held.statements() for held in bases]
+        tentative: dict[str, Entry] = {}
         for item in self.core.outbox.of(target):
             if item.verdict is None or item.verdict.status is not Status.REFUSED:
-                found.setdefault(item.statement.ref, Entry(item.said.signed, Standing.TENTATIVE, item.verdict))
-        return tuple(found.values())
+                tentative[item.statement.ref] = Entry(item.said.signed, Standing.TENTATIVE, item.verdict)
+        for ref, signed in self.core.handing.get(target, {}).items():
+            tentative.setdefault(ref, Entry(signed, Standing.TENTATIVE))
+        found += [entry for ref, entry in tentative.items() if not any(ref in base for base in shown)]
+        return tuple(found)
 
     async def registers(self, document: str) -> Mapping[str, Register]:
         """The relay's registers in a document, by key, withdrawn ones (nil) included.

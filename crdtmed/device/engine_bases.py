@@ -141,7 +141,7 @@ class Mismatch(Exception):
 
 def read_the_directory(core: Core, burst: Burst, held: Held) -> None:
     """Believes a directory whose every entry is signed and whose head is not older; else keeps the one before."""
-    entries = held.entries()
+    entries = held.content()
     if HEAD not in entries:
         return  # nothing has come of it yet
     try:

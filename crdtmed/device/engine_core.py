@@ -22,7 +22,6 @@ from crdtmed.signed import Grant, RelayKey, Revocation
 from crdtmed.statement import SignedStatement
 from crdtmed.trust import Anchor, Directory
 from crdtmed.updates import ItemId, Malformed, Root
-from crdtmed.verdict import Verdict
 from crdtmed.wire.frames import ToDevice
 
 DIRECTORY: Final = "directory"
@@ -203,11 +202,6 @@ class Core:
         for waiter in self.waiters.pop(ref, ()):
             if not waiter.done():
                 waiter.set_result(state)
-
-    def last_verdict(self, ref: str) -> Verdict | None:
-        """The verdict of a statement that is in the outbox, if there is one."""
-        item = self.outbox.items.get(ref)
-        return item.verdict if item is not None else None
 
 
 def _client_id(random_bytes: Callable[[int], bytes]) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from crdtmed import signed, statement
+from crdtmed.device.engine_types import Entry, Standing
 from crdtmed.device.store import BaseRow
 from crdtmed.documents import Document
 from crdtmed.policies.server_authoritative import newer
@@ -43,6 +44,7 @@ class Held:
     _fresh: list[bytes] = field(default_factory=list)
     _all_anew: bool = True
     _shown: Mapping[str, Register] | None = None
+    _entries: tuple[Entry, ...] | None = None
 
     @property
     def document(self) -> Document:
@@ -71,6 +73,8 @@ class Held:
 
     def statements(self) -> Mapping[str, SignedStatement]:
         """The statements by reference, as the replica has them; of registers there are none."""
+        if self._all_anew or self._fresh:
+            self._entries = None
         if self._all_anew:
             self._all_anew = False
             self._fresh = []
@@ -94,9 +98,16 @@ class Held:
             )
         return self._shown
 
-    def entries(self) -> Mapping[str, bytes]:
+    def content(self) -> Mapping[str, bytes]:
         """The bytes of a map by key."""
         return self.replica.map()
+
+    def entries(self) -> tuple[Entry, ...]:
+        """The statements as views see them; the same object until something changes."""
+        statements = self.statements()
+        if self._entries is None:
+            self._entries = tuple([Entry(signed, Standing.CONFIRMED) for signed in statements.values()])
+        return self._entries
 
     def _take(self, value: bytes, known: SignedStatement | None) -> None:
         if value in self.bad:
