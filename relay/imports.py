@@ -53,7 +53,8 @@ COLUMNS: Final[Mapping[ImportKind, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """One thing that is wrong: the line of the file (the header is line 1), the column, and what to do."""
+    """One thing that is wrong: the line of the file at which the row begins (the header is line 1), the column, and
+    what to do."""
 
     line: int
     field: str
@@ -61,11 +62,12 @@ class RowError:
 
 
 class ImportRefused(ValueError):
-    """Nothing was imported; ``errors`` are all that was found, up to `MAX_IMPORT_ERRORS_SHOWN`."""
+    """Nothing was imported; ``errors`` are what was found, up to `MAX_IMPORT_ERRORS_SHOWN` of ``count``."""
 
     def __init__(self, errors: Sequence[RowError]) -> None:
         super().__init__(f"{len(errors)} errors; the first: line {errors[0].line}, {errors[0].field}: {errors[0].says}")
         self.errors = tuple(errors[:MAX_IMPORT_ERRORS_SHOWN])
+        self.count = len(errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,14 @@ class StockRow:
 
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[R]):
+    """What one row says, and the line at which it begins: a field in quotes may hold line ends."""
+
+    line: int
+    value: R
 
 
 class _Wrong(ValueError):
@@ -170,22 +180,23 @@ _STOCK: Final = _Reader(
 )
 
 
-def read_formulary(data: bytes) -> tuple[MedicationRegister, ...]:
+def read_formulary(data: bytes) -> tuple[Row[MedicationRegister], ...]:
     """The medicines of a file; raises `ImportRefused`."""
     return _read(_FORMULARY, data)
 
 
-def read_patients(data: bytes) -> tuple[PatientRegister, ...]:
+def read_patients(data: bytes) -> tuple[Row[PatientRegister], ...]:
     """The patients of a file; raises `ImportRefused`."""
     return _read(_PATIENTS, data)
 
 
-def read_stock(data: bytes) -> tuple[StockRow, ...]:
+def read_stock(data: bytes) -> tuple[Row[StockRow], ...]:
     """The opening stock of a file; raises `ImportRefused`."""
     return _read(_STOCK, data)
 
 
-def _table(kind: ImportKind, data: bytes) -> list[tuple[int, dict[str, str]]]:
+def _table(kind: ImportKind, data: bytes) -> list[tuple[int, dict[str, str] | None]]:
+    """The rows by the line at which each begins; None for one that has more or fewer fields than the header."""
     if len(data) > MAX_IMPORT_BYTES:
         raise ImportRefused([RowError(1, "(file)", f"{len(data)} bytes, at most {MAX_IMPORT_BYTES}: split the file")])
     try:
@@ -193,19 +204,27 @@ def _table(kind: ImportKind, data: bytes) -> list[tuple[int, dict[str, str]]]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ImportRefused([RowError(line, "(file)", "is not UTF-8: save the file as UTF-8")]) from None
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="(more)", restval=None)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, dict[str, str] | None]] = []
+    names: list[str] | None = None
+    begins = 1
     try:
-        names = list(reader.fieldnames or ())
-        _check_header(kind, names)
-        rows: list[tuple[int, dict[str, str]]] = []
-        for row in reader:
+        for fields in reader:
+            line, begins = begins, reader.line_num + 1
+            if not any(map(str.strip, fields)):
+                continue
+            if names is None:
+                names = [name.strip() for name in fields]
+                _check_header(kind, names)
+                continue
             if len(rows) == MAX_IMPORT_ROWS:
-                raise ImportRefused(
-                    [RowError(reader.line_num, "(file)", f"more than {MAX_IMPORT_ROWS} rows: split it")]
-                )
-            rows.append((reader.line_num, row))
+                raise ImportRefused([RowError(line, "(file)", f"more than {MAX_IMPORT_ROWS} rows: split it")])
+            whole = len(fields) == len(names)
+            rows.append((line, dict(zip(names, map(str.strip, fields), strict=True)) if whole else None))
     except csv.Error as error:
-        raise ImportRefused([RowError(reader.line_num, "(row)", f"is no CSV: {error}")]) from None
+        raise ImportRefused([RowError(begins, "(row)", f"is no CSV: {error}")]) from None
+    if names is None:
+        _check_header(kind, [])
     return rows
 
 
@@ -222,31 +241,37 @@ def _check_header(kind: ImportKind, names: Sequence[str]) -> None:
         raise ImportRefused(errors)
 
 
-def _read(reader: _Reader[R], data: bytes) -> tuple[R, ...]:
-    values: list[R] = []
+def _read(reader: _Reader[R], data: bytes) -> tuple[Row[R], ...]:
+    found: list[Row[R]] = []
     errors: list[RowError] = []
     first: dict[tuple[str, ...], int] = {}
     for line, row in _table(reader.kind, data):
-        if "(more)" in row or None in row.values():
+        if row is None:
             errors.append(RowError(line, "(row)", "has more or fewer fields than the header"))
             continue
         try:
-            value = _checked(reader, {name: text.strip() for name, text in row.items()})
+            value = _checked(reader, row)
         except _Wrong as error:
             errors.append(RowError(line, error.field, error.says))
             continue
         except msgspec.ValidationError as error:
             says, _, path = str(error).partition(" - at `$.")
-            errors.append(RowError(line, re.split(r"[.\[`]", path)[-2 if path.endswith("`") else -1] or "(row)", says))
+            errors.append(RowError(line, _column(path), says))
             continue
-        errors.extend(RowError(line, problem.field, problem.says) for problem in reader.problems(value))
+        errors.extend(RowError(line, _column(problem.field), problem.says) for problem in reader.problems(value))
         earlier = first.setdefault(reader.key(value), line)
         if earlier != line:
             errors.append(RowError(line, COLUMNS[reader.kind][0], f"stands in line {earlier} already"))
-        values.append(value)
+        found.append(Row(line, value))
     if errors:
         raise ImportRefused(errors)
-    return tuple(values)
+    return tuple(found)
+
+
+def _column(path: str) -> str:
+    """The column of a path into the model: a part of a list stands in the column of the list."""
+    name = re.split(r"[.\[`]", path)[0] or "(row)"
+    return "quantity" if name == "on_hand" else name
 
 
 def _checked(reader: _Reader[R], row: Mapping[str, str]) -> R:

@@ -5,7 +5,7 @@ from typing import Any
 from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import PrescriptionStatus, SignedGroups
-from crdtmed.aggregates.prescription_draft import Dose, Timing
+from crdtmed.aggregates.prescription_draft import Dose, Duration, Timing
 from relay.admission.facts import KnowledgeQuestion
 
 UCUM = "http://unitsofmeasure.org"
@@ -36,15 +36,38 @@ def _dose(dose: Dose) -> Json:
     return {"doseQuantity": _quantity(dose.quantity)} if dose.quantity is not None else {}
 
 
-def _repeat(timing: Timing) -> Json:
+def _repeat(timing: Timing, duration: Duration | None) -> Json:
     parts: Json = {
         "frequency": timing.frequency,
         "period": ExactNumber(timing.period) if timing.period is not None else None,
         "periodUnit": timing.period_unit,
         "count": timing.count,
         "timeOfDay": [f"{time}:00" for time in timing.times] or None,
+        "boundsDuration": _quantity(Quantity(duration.value, duration.unit)) if duration is not None else None,
     }
     return {name: value for name, value in parts.items() if value is not None}
+
+
+def _as_needed(timing: Timing) -> Json:
+    if timing.as_needed_reason is not None:
+        return {"asNeededCodeableConcept": {"text": timing.as_needed_reason}}
+    return {"asNeededBoolean": timing.as_needed}
+
+
+def _limits(timing: Timing) -> Json:
+    """What bounds a dose taken as needed.  FHIR R4 has no word for the shortest time between two doses: it is the
+    period in which there may be one."""
+    found: Json = {}
+    if timing.max_dose is not None:
+        found["maxDosePerAdministration"] = _quantity(timing.max_dose)
+    limit = timing.max_per_period
+    if limit is not None:
+        most = limit.quantity or Quantity(str(limit.doses), "{dose}")
+        found["maxDosePerPeriod"] = {"numerator": _quantity(most), "denominator": _quantity(limit.period)}
+    elif timing.min_interval is not None:
+        once = Quantity("1", "{dose}")
+        found["maxDosePerPeriod"] = {"numerator": _quantity(once), "denominator": _quantity(timing.min_interval)}
+    return found
 
 
 def medication_request(
@@ -53,10 +76,13 @@ def medication_request(
     """One MedicationRequest: ``status`` ``draft`` for the order asked about, else the prescription's."""
     dosage: Json = {
         "route": {"coding": [{"system": SNOMED, "code": groups.route.code, "display": groups.route.display}]},
-        "timing": {"repeat": _repeat(groups.timing)},
-        "asNeededBoolean": groups.timing.as_needed,
+        **_as_needed(groups.timing),
+        **_limits(groups.timing),
         "doseAndRate": [_dose(groups.dose)],
     }
+    repeat = _repeat(groups.timing, groups.duration)
+    if repeat:
+        dosage["timing"] = {"repeat": repeat}
     if groups.instructions is not None:
         dosage["patientInstruction"] = groups.instructions.text
     medicine = groups.medication
@@ -105,6 +131,7 @@ def allergies_bundle(register: PatientRegister) -> Json | None:
                 "id": f"{register.id}-{place}",
                 "patient": {"reference": f"Patient/{register.id}"},
                 "code": {"coding": [{"system": ALLERGY, "code": one.code, "display": one.display}]},
+                **({"reaction": [{"manifestation": [{"text": one.reaction}]}]} if one.reaction is not None else {}),
             }
             for place, one in enumerate(register.allergies)
         ]

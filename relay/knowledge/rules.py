@@ -5,30 +5,24 @@ ceiling, is a card, never a silent pass.
 """
 
 from collections.abc import Iterable
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
+from fractions import Fraction
 from hashlib import sha256
+from math import ceil
 from typing import Final
 
 from crdtmed.aggregates.alert_override_record import Card, Severity
 from crdtmed.aggregates.elements import Quantity, decimal
 from crdtmed.aggregates.medication import MedicationRegister
-from crdtmed.aggregates.prescription import PrescriptionStatus
+from crdtmed.aggregates.prescription import PrescriptionRegister, PrescriptionStatus, SignedGroups
 from crdtmed.aggregates.prescription_draft import Dose, Timing
 from crdtmed.limits import MAX_CARDS
 from relay.admission.facts import KnowledgeQuestion
-from relay.knowledge.snapshot import Snapshot
+from relay.knowledge.snapshot import DoseCeiling, Snapshot
 from relay.knowledge.units import in_base
 
-HOURS: Final = {
-    "s": Decimal(1) / 3600,
-    "min": Decimal(1) / 60,
-    "h": Decimal(1),
-    "d": Decimal(24),
-    "wk": Decimal(168),
-    "mo": Decimal(672),
-    "a": Decimal(8736),
-}
-"""Hours in a unit of time; a month and a year are taken short, so that a rate is never understated."""
+SECONDS: Final = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "wk": 604_800, "mo": 28 * 86_400, "a": 364 * 86_400}
+"""Seconds in a unit of time; a month and a year are taken short, so that a rate is never understated."""
 
 _RANK: Final = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
 _IN_FORCE: Final = (PrescriptionStatus.ACTIVE, PrescriptionStatus.ON_HOLD)
@@ -50,16 +44,25 @@ def evaluate(snapshot: Snapshot, question: KnowledgeQuestion) -> tuple[Card, ...
     return (*kept, _card(left[0].severity, "too-many-alerts", says, snapshot.source, ()))
 
 
+def not_recorded(question: KnowledgeQuestion, source: str) -> tuple[Card, ...]:
+    """The card of a patient of whom nobody recorded allergies, nor that there are none: whoever judges the order."""
+    if question.patient.allergies is not None:
+        return ()
+    says = "Allergies are not recorded: ask, and record them or that there are none known"
+    return (_card(Severity.WARNING, "allergies-not-recorded", says, source, (question.patient.id,)),)
+
+
+Other = tuple[PrescriptionRegister, MedicationRegister | None]
+
+
 def _cards(snapshot: Snapshot, question: KnowledgeQuestion, medicine: MedicationRegister | None) -> Iterable[Card]:
-    if question.patient.allergies is None:
-        says = "Allergies are not recorded: ask, and record them or that there are none known"
-        yield _card(Severity.WARNING, "allergies-not-recorded", says, snapshot.source, (question.patient.id,))
+    yield from not_recorded(question, snapshot.source)
     if medicine is None or not medicine.ingredients:
         says = "The formulary names no ingredients of this item: interactions, allergies and dose were not checked"
         yield _card(Severity.WARNING, "ingredients-unknown", says, snapshot.source, (question.order.medication.code,))
         return
     yield from _allergies(snapshot, question, medicine)
-    others = [
+    others: list[Other] = [
         (other, question.medicines.get(other.groups.medication.code))
         for other in question.active
         if other.status in _IN_FORCE and other.id != question.prescription
@@ -67,80 +70,127 @@ def _cards(snapshot: Snapshot, question: KnowledgeQuestion, medicine: Medication
     for other, entry in others:
         if entry is None or not entry.ingredients:
             name = other.groups.medication.display
-            says = f"The formulary names no ingredients of {name}: it was not checked against this order"
-            yield _card(Severity.WARNING, "ingredients-unknown", says[:200], snapshot.source, (other.id,))
+            says = f"The formulary names no ingredients of {name}"[:140] + ": it was not checked against this order"
+            yield _card(Severity.WARNING, "ingredients-unknown", says, snapshot.source, (other.id,))
         else:
             yield from _between(snapshot, medicine, entry, other.id)
-    yield from _ceilings(snapshot, question, medicine)
+    for ingredient in medicine.ingredients:
+        for rule in snapshot.ceilings_of.get(ingredient, ()):
+            yield from _ceiling(snapshot, question, medicine, others, rule)
 
 
 def _allergies(snapshot: Snapshot, question: KnowledgeQuestion, medicine: MedicationRegister) -> Iterable[Card]:
     for allergy in question.patient.allergies or ():
+        rules = snapshot.classes_of_allergy.get(allergy.code, ())
         if allergy.code in medicine.ingredients:
             says = f"Allergy recorded: {allergy.display}"[:200]
             yield _card(Severity.CRITICAL, "allergy", says, snapshot.source, (allergy.code, medicine.code))
-        for rule in snapshot.allergy_classes:
-            if rule.allergy == allergy.code and (
-                set(rule.ingredients) & set(medicine.ingredients) or set(rule.classes) & set(medicine.classes)
-            ):
+        elif not rules and allergy.code not in snapshot.ingredients:
+            says = f"No rule knows the recorded allergy {allergy.display}"[:150] + ": check it against the order"
+            yield _card(Severity.INFO, "allergy-unknown", says, snapshot.source, (allergy.code,))
+        for rule in rules:
+            if set(rule.ingredients) & set(medicine.ingredients) or set(rule.classes) & set(medicine.classes):
                 about = (allergy.code, medicine.code, rule.summary)
                 yield _card(rule.severity, "allergy", rule.summary, snapshot.source, about, rule.detail)
 
 
 def _between(snapshot: Snapshot, one: MedicationRegister, other: MedicationRegister, with_: str) -> Iterable[Card]:
-    for rule in snapshot.interactions:
-        a, b = rule.between
-        if (a in one.ingredients and b in other.ingredients) or (b in one.ingredients and a in other.ingredients):
-            about = (*sorted(rule.between), with_)
-            yield _card(rule.severity, "interaction", rule.summary, snapshot.source, about, rule.detail)
-    for same in snapshot.duplicate_classes:
-        if same.of in one.classes and same.of in other.classes:
+    for ingredient in one.ingredients:
+        for rule in snapshot.interactions_of.get(ingredient, ()):
+            a, b = rule.between
+            if (b if ingredient == a else a) in other.ingredients:
+                about = (*sorted(rule.between), with_, rule.summary)
+                yield _card(rule.severity, "interaction", rule.summary, snapshot.source, about, rule.detail)
+    for class_ in one.classes:
+        for same in snapshot.duplicates_of.get(class_, ()) if class_ in other.classes else ():
             about = (same.of, with_)
             yield _card(same.severity, "duplicate-therapy", same.summary, snapshot.source, about, same.detail)
 
 
-def _ceilings(snapshot: Snapshot, question: KnowledgeQuestion, medicine: MedicationRegister) -> Iterable[Card]:
-    for rule in snapshot.dose_ceilings:
-        if rule.ingredient not in medicine.ingredients:
+def _ceiling(
+    snapshot: Snapshot,
+    question: KnowledgeQuestion,
+    medicine: MedicationRegister,
+    others: Iterable[Other],
+    rule: DoseCeiling,
+) -> Iterable[Card]:
+    """The order, and what else the patient has of the ingredient, held against a ceiling."""
+    ceiling = in_base(decimal(rule.per_day.value), rule.per_day.unit)
+    assert ceiling is not None, "a snapshot with a ceiling in another unit is not read"
+    limit = f"{rule.per_day.value} {rule.per_day.unit} of {rule.ingredient}"
+    amount = _amount(medicine, question.order, ceiling[1])
+    if amount is None:
+        says = f"The dose could not be held against the daily limit of {limit}"[:185] + ": check it"
+        about = (rule.ingredient, medicine.code, limit)
+        yield _card(Severity.WARNING, "dose-not-comparable", says, snapshot.source, about)
+    elif amount > ceiling[0]:
+        about = (rule.ingredient, medicine.code, rule.summary)
+        yield _card(rule.severity, "dose-ceiling", rule.summary, snapshot.source, about, rule.detail)
+        return
+    total = amount or Decimal(0)
+    counted: list[str] = []
+    for other, entry in others:
+        if entry is None or rule.ingredient not in entry.ingredients:
             continue
-        about = (rule.ingredient, medicine.code)
-        amount = daily_amount(question.order.dose, question.order.timing)
-        ceiling = in_base(decimal(rule.per_day.value), rule.per_day.unit)
-        if len(medicine.ingredients) > 1 or amount is None or ceiling is None or amount[1] != ceiling[1]:
-            limit = f"{rule.per_day.value} {rule.per_day.unit}"
-            says = f"The dose could not be held against the daily limit of {limit} of {rule.ingredient}: check it"
-            yield _card(Severity.WARNING, "dose-not-comparable", says[:200], snapshot.source, about)
-        elif amount[0] > ceiling[0]:
-            yield _card(rule.severity, "dose-ceiling", rule.summary, snapshot.source, about, rule.detail)
+        more = _amount(entry, other.groups, ceiling[1])
+        if more is None:
+            says = f"Another order has {rule.ingredient} in a dose that could not be counted"[:185] + ": check it"
+            yield _card(Severity.WARNING, "dose-not-comparable", says, snapshot.source, (rule.ingredient, other.id))
+        else:
+            total += more
+            counted.append(other.id)
+    if counted and total > ceiling[0]:
+        says = f"Together with other orders in force: {rule.summary}"[:200]
+        named = (rule.ingredient, medicine.code, rule.summary, *sorted(counted))
+        yield _card(rule.severity, "dose-ceiling", says, snapshot.source, named, rule.detail)
 
 
-def daily_amount(dose: Dose, timing: Timing) -> tuple[Decimal, str] | None:
-    """The most that the order lets a patient have in a day, in a base unit; None where that cannot be told.
+def _amount(medicine: MedicationRegister, order: SignedGroups, base: str) -> Decimal | None:
+    """The most of its one ingredient in a day, in ``base``; None where that cannot be told."""
+    if len(medicine.ingredients) > 1:
+        return None
+    return min((amount for amount, unit in daily_amounts(order.dose, order.timing) if unit == base), default=None)
 
-    Of a range the upper end counts; what is needed only sometimes counts as if it were needed always.
+
+def daily_amounts(dose: Dose, timing: Timing) -> tuple[tuple[Decimal, str], ...]:
+    """Bounds of what the order lets a patient have in a day, each in a base unit; none where nothing can be told.
+
+    Each part of the timing is a bound of its own, and the least of them holds.  Of a range the upper end counts; what
+    is needed only sometimes counts as if it were needed always.
     """
     quantity = dose.quantity or (dose.range.high if dose.range else None)
-    if quantity is None:
-        return None
+    found: list[tuple[Decimal, str] | None] = []
     limit = timing.max_per_period
     if limit is not None and limit.quantity is not None:
-        return _per_day(limit.quantity, Decimal(1), limit.period)
-    if limit is not None and limit.doses is not None:
-        return _per_day(quantity, Decimal(limit.doses), limit.period)
-    if timing.count is not None:
-        return in_base(decimal(quantity.value) * timing.count, quantity.unit)
-    if timing.frequency is not None and timing.period is not None and timing.period_unit is not None:
-        return _per_day(quantity, Decimal(timing.frequency), Quantity(timing.period, timing.period_unit))
-    if timing.min_interval is not None:
-        return _per_day(quantity, Decimal(1), timing.min_interval)
-    return None
+        found.append(in_base(decimal(limit.quantity.value) * _most(1, limit.period), limit.quantity.unit))
+    if quantity is not None:
+        doses = []
+        if limit is not None and limit.doses is not None:
+            doses.append(_most(limit.doses, limit.period))
+        if timing.count is not None:
+            doses.append(timing.count)
+        if timing.frequency is not None and timing.period is not None and timing.period_unit is not None:
+            doses.append(_spread(timing.frequency, Quantity(timing.period, timing.period_unit)))
+        if timing.min_interval is not None:
+            doses.append(_most(1, timing.min_interval))
+        found += [in_base(decimal(quantity.value) * number, quantity.unit) for number in doses]
+    return tuple(each for each in found if each is not None)
 
 
-def _per_day(quantity: Quantity, times: Decimal, period: Quantity) -> tuple[Decimal, str] | None:
-    """Over a longer period than a day, the doses fall on days of their own as far as they can: once a week is one."""
-    days = decimal(period.value) * HOURS[period.unit] / 24
-    doses = times / days if days <= 1 else (times / days).to_integral_value(ROUND_CEILING)
-    return in_base(decimal(quantity.value) * doses, quantity.unit)
+def _days(period: Quantity) -> Fraction:
+    return Fraction(decimal(period.value)) * SECONDS[period.unit] / SECONDS["d"]
+
+
+def _most(times: int, period: Quantity) -> int:
+    """So many in any stretch of ``period``: the most in a day; of a longer period all may fall on one day."""
+    return times * max(1, ceil(1 / _days(period)))
+
+
+def _spread(times: int, period: Quantity) -> int:
+    """So many in each ``period``, as they are scheduled: over more than a day they fall on days of their own as far as
+    they can, so that one in a week is one, and three in two days are two."""
+    days = _days(period)
+    return _most(times, period) if days < 1 else ceil(times / days)
 
 
 def _card(

@@ -12,12 +12,15 @@
      "dose_ceilings": [{"ingredient": "paracetamol", "per_day": {"value": "4", "unit": "g"}, "severity": "critical",
                         "summary": "…"}]}
 
-Ingredients and classes are the codes of the formulary's entries; an allergy is the code that the patient's record
-has.  Other fields, other types, a severity that does not exist or a rule that contradicts itself make the file
-unusable, and every such fault is told with its place.
+A rule may also have a ``detail``, a longer text.  Ingredients and classes are the codes of the formulary's entries; an
+allergy is the code that the patient's record has.  Other fields, other types, a severity that does not exist or a rule
+that contradicts itself make the file unusable, and every such fault is told with its place.
 """
 
-from typing import Annotated, Final, Literal
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
@@ -74,7 +77,19 @@ class DoseCeiling(_Rule, frozen=True):
     detail: LongText | None = None
 
 
-class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+R = TypeVar("R")
+
+
+def _by(rules: Iterable[R], names: Callable[[R], Iterable[str]]) -> Mapping[str, tuple[R, ...]]:
+    found: dict[str, list[R]] = defaultdict(list)
+    for rule in rules:
+        for name in dict.fromkeys(names(rule)):
+            found[name].append(rule)
+    return {name: tuple(held) for name, held in found.items()}
+
+
+# `dict` gives instances a place for the indexes below, which are made once and are no fields.
+class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """A snapshot of rules; ``snapshot`` is the name that prescriptions and overrides carry."""
 
     format: Literal["crdtmed-knowledge/1"]
@@ -90,6 +105,32 @@ class Snapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """How many rules it holds."""
         parts = (self.interactions, self.allergy_classes, self.duplicate_classes, self.dose_ceilings)
         return sum(len(part) for part in parts)
+
+    @cached_property
+    def interactions_of(self) -> Mapping[str, tuple[Interaction, ...]]:
+        """The interactions that each ingredient takes part in."""
+        return _by(self.interactions, lambda rule: rule.between)
+
+    @cached_property
+    def classes_of_allergy(self) -> Mapping[str, tuple[AllergyClass, ...]]:
+        """What is said of each allergy."""
+        return _by(self.allergy_classes, lambda rule: (rule.allergy,))
+
+    @cached_property
+    def duplicates_of(self) -> Mapping[str, tuple[DuplicateClass, ...]]:
+        """What is said of two medicines of each class."""
+        return _by(self.duplicate_classes, lambda rule: (rule.of,))
+
+    @cached_property
+    def ceilings_of(self) -> Mapping[str, tuple[DoseCeiling, ...]]:
+        """The ceilings of each ingredient."""
+        return _by(self.dose_ceilings, lambda rule: (rule.ingredient,))
+
+    @cached_property
+    def ingredients(self) -> frozenset[str]:
+        """Every ingredient that some rule names."""
+        named = (name for rule in self.allergy_classes for name in rule.ingredients)
+        return frozenset((*self.interactions_of, *self.ceilings_of, *named))
 
 
 class BadSnapshot(ValueError):

@@ -46,81 +46,100 @@ def read_file(path: Path) -> bytes:
 
 
 def load(office: Office, kind: ImportKind, path: Path) -> Report:
-    """Imports a file, whole; raises `relay.imports.ImportRefused` with every wrong row, and nothing is changed."""
+    """Imports a file, whole; raises `relay.imports.ImportRefused` with every wrong row, and nothing is changed.
+
+    What the relay has already of a row is left as it is, so that a file may be imported again with rows added.
+    """
     data = read_file(path)
     match kind:
         case ImportKind.FORMULARY:
-            count = _formulary(office, data)
+            rows_, changed = _formulary(office, data)
         case ImportKind.PATIENTS:
-            count = _patients(office, data)
+            rows_, changed = _patients(office, data)
         case ImportKind.STOCK:
-            count = _stock(office, data)
-    return {"imported": count, "kind": kind.value, "file": str(path)}
+            rows_, changed = _stock(office, data)
+    return {"kind": kind.value, "file": str(path), "rows": rows_, "changed": changed}
 
 
-def _formulary(office: Office, data: bytes) -> int:
+def _formulary(office: Office, data: bytes) -> tuple[int, int]:
     medicines = read_formulary(data)
 
-    def act(batch: Batch) -> None:
-        for medicine in medicines:
+    def act(batch: Batch) -> int:
+        errors, changed = [], 0
+        stocked = {item for _, item, _, _, _ in batch.record.all_stock()}
+        for row in medicines:
+            medicine = row.value
             held = batch.register("formulary", f"item/{medicine.code}")
             if isinstance(held, MedicationRegister):
-                if held.counting_unit != medicine.counting_unit and _in_stock(batch, medicine.code):
-                    raise Refused(
-                        f"{medicine.code}: its counting unit is {held.counting_unit} and it is in stock; a unit never "
-                        "changes: give the product in the other unit a code of its own"
+                if replace(medicine, version=held.version) == held:
+                    continue
+                if held.counting_unit != medicine.counting_unit and medicine.code in stocked:
+                    says = (
+                        f"is {medicine.counting_unit} where {medicine.code} is in stock as {held.counting_unit}, which "
+                        "never changes: give the product in the other unit a code of its own"
                     )
+                    errors.append(RowError(row.line, "counting_unit", says))
                 medicine = replace(medicine, version=held.version + 1)
             batch.put("formulary", medicine)
+            changed += 1
+        if errors:
+            raise ImportRefused(errors)
+        return changed
 
-    office.run(act)
-    return len(medicines)
+    return len(medicines), office.run(act)
 
 
-def _in_stock(batch: Batch, item: str) -> bool:
-    return any(held == item for _, held, _, _, _ in batch.record.all_stock())
-
-
-def _patients(office: Office, data: bytes) -> int:
+def _patients(office: Office, data: bytes) -> tuple[int, int]:
     patients = read_patients(data)
 
-    def act(batch: Batch) -> None:
-        errors = []
-        for place, patient in enumerate(patients):
+    def act(batch: Batch) -> int:
+        errors, changed = [], 0
+        sites = rows.sites(batch.record.connection)
+        for row in patients:
+            patient = row.value
             errors += [
-                RowError(place + 2, "care_sites", f"there is no site {site!r}: add it first")
+                RowError(row.line, "care_sites", f"there is no site {site!r}: add it first")
                 for site in patient.care_sites
-                if not rows.has_site(batch.record.connection, site)
+                if site not in sites
             ]
             held = batch.register(f"patient/{patient.id}", "patient")
             if isinstance(held, PatientRegister):
-                patient = replace(patient, version=held.version + 1, home_medications=held.home_medications)
+                # A blank says that this file does not know; it takes nothing back that somebody recorded.
+                allergies = held.allergies if patient.allergies is None else patient.allergies
+                patient = replace(
+                    patient, version=held.version, home_medications=held.home_medications, allergies=allergies
+                )
+                if patient == held:
+                    continue
+                patient = replace(patient, version=held.version + 1)
             batch.put(f"patient/{patient.id}", patient)
+            changed += 1
         if errors:
             raise ImportRefused(errors)
+        return changed
 
-    office.run(act)
-    return len(patients)
+    return len(patients), office.run(act)
 
 
-def _stock(office: Office, data: bytes) -> int:
+def _stock(office: Office, data: bytes) -> tuple[int, int]:
     lots = read_stock(data)
     # The ledger names what each movement follows from; here it is the file, by its digest.
     by = ref(OPERATOR, to_text(sha256(data).digest()[:STATEMENT_ID_BYTES]))
 
-    def act(batch: Batch) -> None:
+    def act(batch: Batch) -> int:
         errors = []
-        for place, lot in enumerate(lots):
-            register = lot.register
-            errors += [RowError(place + 2, field, says) for field, says in _lot_problems(batch, lot)]
-            batch.put(f"site/{lot.site}", register)
-            movement = Movement(lot.site, register.item, register.lot, MovementType.RECEIPT, register.on_hand, by)
-            apply(batch, (Move(movement),))
+        for row in lots:
+            site, register = row.value.site, row.value.register
+            errors += [RowError(row.line, field, says) for field, says in _lot_problems(batch, row.value)]
+            if not errors:
+                batch.put(f"site/{site}", register)
+                movement = Movement(site, register.item, register.lot, MovementType.RECEIPT, register.on_hand, by)
+                apply(batch, (Move(movement),) if register.on_hand else ())
         if errors:
             raise ImportRefused(errors)
+        return len(lots)
 
-    office.run(act)
-    return len(lots)
+    return len(lots), office.run(act)
 
 
 def _lot_problems(batch: Batch, row: StockRow) -> list[tuple[str, str]]:

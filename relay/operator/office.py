@@ -12,7 +12,7 @@ from crdtmed.exercise import clock_from
 from relay.batch import Batch
 from relay.commit import Task, commit_batch
 from relay.identity import directory
-from relay.identity.keyring import KeyringError, Secrets, keyring, new_secrets, open_secrets, write_secrets
+from relay.identity.keyring import Keyring, KeyringError, Secrets, keyring, new_secrets, open_secrets, write_secrets
 from relay.identity.leases import Terms
 from relay.identity.service import EmbeddedIdentity, open_identity
 from relay.live import Live
@@ -146,7 +146,7 @@ def open_office(settings: Settings, *, fresh: bool = False) -> Iterator[Office]:
         now = clock_of(settings)()
         record = SqlRecord(connection)
         try:
-            identity = _identity(connection, settings, ring, now)
+            identity = identity_on(connection, settings, ring, now)
         except (directory.AnotherIdentity, ValueError) as error:
             raise CannotOpen(f"{database_of(settings)}: {error}") from None
         office = Office(settings, record, identity, now)
@@ -155,7 +155,8 @@ def open_office(settings: Settings, *, fresh: bool = False) -> Iterator[Office]:
         yield office
 
 
-def _identity(connection: Any, settings: Settings, ring: Any, now: int) -> EmbeddedIdentity:
+def identity_on(connection: Any, settings: Settings, ring: Keyring, now: int) -> EmbeddedIdentity:
+    """The identity service over a database; raises `relay.identity.directory.AnotherIdentity` or `ValueError`."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         identity = open_identity(connection, ring, terms_of(settings), now)

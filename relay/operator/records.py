@@ -5,11 +5,8 @@ from dataclasses import dataclass
 
 from crdtmed.aggregates.conflict import ConflictRegister, QuarantineRegister
 from crdtmed.aggregates.content import ContentError, decode_content
-from crdtmed.aggregates.registers import RegisterValue, decode_register
 from crdtmed.contract import KINDS, Kind
-from crdtmed.documents import parse
 from crdtmed.ids import split_ref
-from crdtmed.policies.server_authoritative import NIL
 from crdtmed.reasons import code_of
 from crdtmed.statement import BadStatement, decode
 from crdtmed.verdict import decode_verdict
@@ -17,6 +14,7 @@ from relay.batch import stored_verdict
 from relay.identity import rows
 from relay.operator.office import Office
 from relay.operator.people import Report
+from relay.operator.standing import standing_registers
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ def conflicts(office: Office, every: bool = False) -> list[Report]:
             "received_at": value.received_at,
             "resolved_by": value.resolved_by,
         }
-        for document, value in _registers(office, "conflict")
+        for document, value in standing_registers(office.record, "conflict")
         if isinstance(value, ConflictRegister) and (every or value.open)
     ]
     return sorted(found, key=lambda it: (str(it["received_at"]), str(it["ref"]), str(it["document"])))
@@ -53,7 +51,7 @@ def quarantine(office: Office) -> list[Report]:
     found = []
     open_refs = {
         value.ref
-        for _, value in _registers(office, "quarantine")
+        for _, value in standing_registers(office.record, "quarantine")
         if isinstance(value, QuarantineRegister) and value.open
     }
     for row in rows.devices(office.record.connection):
@@ -107,16 +105,6 @@ def audit(office: Office, asked: Asked) -> Iterator[Report]:
             "reason": verdict.code,
             "flags": [str(flag) for flag in verdict.flags],
         }
-
-
-def _registers(office: Office, word: str) -> Iterator[tuple[str, RegisterValue]]:
-    """The registers ``word/…`` of every document that can hold them."""
-    for name in sorted(office.record.documents()):
-        document = parse(name)
-        if document.scope == name and document.scope_id != name:
-            for row in office.record.registers(name, word):
-                if row.value != NIL:
-                    yield name, decode_register(document.kind, row.key, row.value)
 
 
 def _patient(document: str, kind: Kind, content: bytes) -> str | None:

@@ -1,6 +1,7 @@
 """The embedded database: SQLite with a write-ahead log, every commit on the disk before it counts."""
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -65,14 +66,22 @@ def data_version(connection: sqlite3.Connection) -> int:
 def backup(connection: sqlite3.Connection, path: str | Path) -> int:
     """Copies the database, as of one moment and without stopping writers, to a new file; gives its bytes.
 
-    Raises `StorageError` where the file exists already or cannot be written.
+    The copy is one plain file that only its owner may read.  Raises `StorageError` where the file exists already or
+    cannot be written; nothing is left of it then.
     """
     target = Path(path)
-    if target.exists():
-        raise StorageError(f"{target} exists: a backup overwrites nothing, name a new file")
     try:
-        with contextlib.closing(sqlite3.connect(target)) as copy:
-            connection.backup(copy, pages=4_096)
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise StorageError(f"{target} exists: a backup overwrites nothing, name a new file") from None
+    except OSError as error:
+        raise StorageError(f"{target}: {error.strerror}; is the folder there and writable?") from None
+    try:
+        with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            # All pages in one step: between steps another process's commit would make it begin anew, for ever.
+            connection.backup(copy, pages=-1)
+            copy.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as error:
-        raise StorageError(f"{target}: {error}; is the folder there and writable, and the disk not full?") from error
+        target.unlink(missing_ok=True)
+        raise StorageError(f"{target}: {error}; is the disk full?") from error
     return target.stat().st_size

@@ -1,0 +1,129 @@
+"""``crdtmed-relay serve``: the relay as a process, from its settings to its last ``bye``."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from relay.app import listen, server_of
+from relay.identity import directory
+from relay.identity.keyring import KeyringError
+from relay.knowledge.cds_hooks import CdsHooksKnowledge
+from relay.knowledge.embedded import EmbeddedKnowledge
+from relay.knowledge.port import KnowledgeBase
+from relay.knowledge.snapshot import Snapshot
+from relay.logs import configure, event
+from relay.metrics import routes
+from relay.operator.loading import KNOWLEDGE_FILE, current_snapshot
+from relay.operator.office import CannotOpen, database_of, sole_use
+from relay.service import Service, open_service
+from relay.settings import Settings
+from relay.storage.migrations import SchemaTooNew
+from relay.storage.sqlite import StorageError
+
+STARTED_POLL_S = 0.01
+
+
+def serve(settings: Settings, port_file: Path | None = None) -> int:
+    """Runs the relay until SIGTERM or SIGINT; raises `CannotOpen` with one line where it cannot start."""
+    configure(settings.log_level)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(settings, port_file))
+    return 0
+
+
+async def _serve(settings: Settings, port_file: Path | None) -> None:
+    if not database_of(settings).exists():
+        raise CannotOpen(f"{settings.folder} has no relay: run crdtmed-relay init first, or give its folder")
+    with sole_use(settings):
+        await _run(settings, port_file)
+
+
+async def _run(settings: Settings, port_file: Path | None) -> None:
+    async with _knowledge(settings) as knowledge:
+        service = _open(settings, knowledge)
+        try:
+            listening = listen(settings.listen_host, settings.listen_port)
+        except OSError as error:
+            raise CannotOpen(
+                f"listen_port: {settings.listen_host}:{settings.listen_port} cannot be listened on "
+                f"({error.strerror}); stop what listens there, or choose another port"
+            ) from None
+        port = int(listening.getsockname()[1])
+        with contextlib.closing(listening):
+            server = server_of(
+                service, routes(service, database_of(settings)), settings.tls_certificate, settings.tls_key
+            )
+            await service.start()
+            # Not `serve`, which takes the signals: the relay finishes its commits and says goodbye first.
+            task = asyncio.create_task(server._serve([listening]))
+            try:
+                await _until_told(task, server, port_file, port, settings)
+            finally:
+                await service.stop()
+                server.should_exit = True
+                await task
+                event("stopped")
+
+
+async def _until_told(
+    task: "asyncio.Task[None]", server: uvicorn.Server, port_file: Path | None, port: int, settings: Settings
+) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    while not server.started and not task.done():
+        await asyncio.sleep(STARTED_POLL_S)
+    if port_file is not None:
+        fresh = port_file.with_suffix(".new")
+        fresh.write_text(f"{port}\n", encoding="ascii")
+        fresh.replace(port_file)
+    scheme = "wss" if settings.tls_certificate is not None else "ws"
+    event("listening", host=settings.listen_host, port=port)
+    print(f"crdtmed-relay: listening on {scheme}://{settings.listen_host}:{port}/sync", file=sys.stderr, flush=True)
+    waiting = asyncio.create_task(told.wait())
+    await asyncio.wait((waiting, task), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+def _open(settings: Settings, knowledge: KnowledgeBase) -> Service:
+    try:
+        return open_service(settings, knowledge)
+    except KeyringError as error:
+        raise CannotOpen(error.says) from None
+    except (StorageError, SchemaTooNew, directory.AnotherIdentity, ValueError, OSError) as error:
+        raise CannotOpen(str(error)) from None
+
+
+@contextlib.asynccontextmanager
+async def _knowledge(settings: Settings) -> AsyncIterator[KnowledgeBase]:
+    if not settings.knowledge_url:
+        yield EmbeddedKnowledge(_SnapshotFile(settings.folder))
+        return
+    async with httpx.AsyncClient() as client:
+        yield CdsHooksKnowledge(settings.knowledge_url, client)
+
+
+class _SnapshotFile:
+    """The snapshot of the relay's folder, read again when the file was replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: tuple[int, int] | None = None
+        self._held: Snapshot | None = None
+
+    def __call__(self) -> Snapshot | None:
+        try:
+            stat = (self._folder / KNOWLEDGE_FILE).stat()
+        except OSError:
+            return None
+        seen = (stat.st_mtime_ns, stat.st_ino)
+        if seen != self._seen:
+            self._held, self._seen = current_snapshot(self._folder), seen
+        return self._held

@@ -1,0 +1,18 @@
+"""Registers as they stand, across all documents."""
+
+from collections.abc import Iterator
+
+from crdtmed.aggregates.registers import RegisterValue, decode_register
+from crdtmed.documents import DocumentKind, parse
+from crdtmed.policies.server_authoritative import NIL
+from relay.storage.port import Record
+
+
+def standing_registers(record: Record, word: str) -> Iterator[tuple[str, RegisterValue]]:
+    """The registers ``word/…`` of all patients and sites, each with its document, withdrawn ones left out."""
+    for name in sorted(record.documents()):
+        kind = parse(name).kind
+        if kind in (DocumentKind.PATIENT, DocumentKind.SITE):
+            for row in record.registers(name, word):
+                if row.value != NIL:
+                    yield name, decode_register(kind, row.key, row.value)
