@@ -98,6 +98,7 @@ MAX_SITES_PER_GRANT: Final = 64
 MAX_ROSTER: Final = 200
 LEASE_RENEWAL_S: Final = 60
 ONLINE_LEASE_S: Final = 120
+"""How long a relay may leave renewals unanswered before a device gives the connection up."""
 OFFLINE_LEASE_HOURS: Final = 12
 MIN_OFFLINE_LEASE_HOURS: Final = 4
 MAX_OFFLINE_LEASE_HOURS: Final = 72

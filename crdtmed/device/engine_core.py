@@ -88,6 +88,7 @@ class Core:
     pushes_in_flight: int = 1
     renew_ms: int = 60_000
     renew_at: int = 0
+    renewals_unanswered: int = 0
     revoked: bool = False
     writers: dict[str, Writer] = field(default_factory=dict)
     handing: dict[str, dict[str, SignedStatement]] = field(default_factory=dict)

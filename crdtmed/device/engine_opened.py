@@ -23,6 +23,7 @@ async def opened(core: Core, burst: Burst, event: Opened) -> None:
     core.pushes_in_flight = max(1, min(welcome.pushes_in_flight, MAX_PUSHES_IN_FLIGHT))
     core.renew_ms = max(1, welcome.renew_s) * 1_000
     core.renew_at = now + core.renew_ms
+    core.renewals_unanswered = 0
     if event.anchor != core.anchor:
         core.anchor = event.anchor
         core.ports.anchored(event.anchor)

@@ -19,7 +19,7 @@ from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import STATE_OF, Disconnected, LeaseCame, Progress
 from crdtmed.device.session import BaseCame, Closed, Event, Opened, RunCame, Self, Session, Stage
 from crdtmed.device.store_database import Connection, StoreError
-from crdtmed.limits import RETRY_MOST_MS
+from crdtmed.limits import ONLINE_LEASE_S, RETRY_MOST_MS
 from crdtmed.verdict import Verdict
 from crdtmed.wire import frames as wire
 
@@ -90,7 +90,12 @@ async def tick(core: Core) -> None:
         return
     now = core.ports.now_ms()
     if now >= core.renew_at or core.renew_at > now + 2 * core.renew_ms:
+        if core.renewals_unanswered * core.renew_ms >= ONLINE_LEASE_S * 1_000:
+            # What answers pings and renews no lease may be hiding a revocation.
+            session.leave("silent", f"the relay has renewed no lease for {ONLINE_LEASE_S} s")
+            return
         core.renew_at = now + core.renew_ms
+        core.renewals_unanswered += 1
         session.say(wire.Renew(core.number, core.ports.lease_serial()))
         engine_opened.ask_a_digest(core)
     engine_subset.ask(core)
@@ -129,6 +134,7 @@ async def _take(core: Core, burst: Burst, final: list[Verdict], event: Event) ->
             burst.runs.pop(document, None)
             await engine_subset.evicted(core, document, code)
         case wire.LeaseGiven(now=now, lease=lease):
+            core.renewals_unanswered = 0
             core.offset_ms = now - core.ports.now_ms()
             burst.events.append(LeaseCame(lease, now))
         case wire.DigestGiven(digest=digest):
