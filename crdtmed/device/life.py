@@ -21,7 +21,8 @@ from crdtmed.device.enrolment import Profile, holder_of, read_profile, write_pro
 from crdtmed.device.files import DeviceFiles
 from crdtmed.device.keyfile import DeviceKeys
 from crdtmed.device.link import Dial
-from crdtmed.device.store_database import SqlcipherDatabase, StoreError, open_database
+from crdtmed.device.store_database import SqlcipherDatabase, StoreError
+from crdtmed.device.store_salvage import Salvaged, open_or_salvage
 from crdtmed.leasing import Locked, LockReason
 from crdtmed.trust import Anchor
 from crdtmed.wire.frames import Wiped
@@ -138,12 +139,13 @@ async def open_cache(life: Life) -> None:
     """Opens the store with the keys of the lease, under the current one when this returns; raises `StoreError`."""
     held = life.held
     assert held.database is not None, "there are keys to open it with"
+    path, device, now = life.files.database, life.profile.device, life.clock.wall_ms()
     try:
-        database = await open_database(life.files.database, held.database.current)
+        database, salvaged = await open_or_salvage(path, held.database.current, device, now)
     except StoreError as error:
         if error.code != "wrong_key" or held.database.previous is None:
             raise
-        database = await open_database(life.files.database, held.database.previous)
+        database, salvaged = await open_or_salvage(path, held.database.previous, device, now)
         await database.rekey(held.database.current)
     try:
         lease.settle(life.holder, held)
@@ -168,7 +170,17 @@ async def open_cache(life: Life) -> None:
         reading = life.clock.reading()
         engine.core.offset_ms = leasing.relay_time(held.base, reading) - reading.wall_ms
     life.engine, life.database, life.talking = engine, database, engine.core
+    if salvaged is not None:
+        await engine.core.alarm("store_salvaged", salvage_says(salvaged))
     life.tell(CacheOpened())
+
+
+def salvage_says(of: Salvaged) -> str:
+    """What people need to know of a rescue."""
+    return (
+        f"the store was damaged: {of.outbox} statements that wait for the relay were saved, {of.unreadable} parts "
+        f"could not be read, and what the relay has comes anew; the damaged file is kept as {of.damaged.name}"
+    )
 
 
 async def _verify(checks: Sequence[Check]) -> list[bool]:
