@@ -1,15 +1,18 @@
 """``crdtmed-relay``: the system operator's command line.
 
-Every command works beside a running relay, on the same folder; every answer comes as text for people or, with
-``--json``, as JSON.  Errors are one line each on standard error and exit status 1; a wrong call exits with 2.
+Every command but ``restore`` works beside a running relay, on the same folder; every answer comes as text for people
+or, with ``--json``, as JSON.  Errors are one line each on standard error (with ``--json`` one object) and exit status
+1; a wrong call exits with 2.
 """
 
 import argparse
 import getpass
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,6 +27,7 @@ from relay.operator.office import CannotOpen, Office, make_relay, open_office
 from relay.operator.people import Refused
 from relay.operator.serving import serve
 from relay.settings import PREFIX, BadSettings, Settings, read_settings
+from relay.storage.migrations import SchemaTooNew
 from relay.storage.sqlite import StorageError
 
 Answer = Mapping[str, Any] | Iterable[Mapping[str, Any]]
@@ -34,25 +38,42 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; gives the exit status."""
     options = build_parser().parse_args(argv)
     try:
-        settings = _settings(options)
-        return _run(options, settings)
-    except BadSettings as error:
-        return _fail(*error.problems)
-    except ImportRefused as error:
-        return _fail(*(f"line {each.line}, {each.field}: {each.says}" for each in error.errors))
-    except BadSnapshot as error:
-        return _fail(*error.problems)
-    except (CannotOpen, Refused, NotPossible, OutOfService, StorageError) as error:
-        return _fail(str(error))
+        status = _run(options, _settings(options))
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
+        # Whoever read has gone; what is still buffered must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ValueError as error:
-        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail(options.json, [{"says": "interrupted"}])
+    except ImportRefused as error:
+        return _fail(options.json, _rows(error))
+    except (BadSettings, BadSnapshot) as error:
+        return _fail(options.json, [{"says": each} for each in error.problems])
+    except (CannotOpen, Refused, NotPossible, OutOfService, StorageError, SchemaTooNew, ValueError) as error:
+        return _fail(options.json, [{"says": str(error)}])
+    except sqlite3.Error as error:
+        return _fail(options.json, [{"says": f"the database: {error}; nothing was changed, try again"}])
+    except OSError as error:
+        return _fail(options.json, [{"says": f"{error.filename or 'the system'}: {error.strerror}"}])
 
 
-def _fail(*lines: str) -> int:
-    for line in lines:
-        print(f"crdtmed-relay: {line}", file=sys.stderr)
+def _rows(refused: ImportRefused) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [asdict(each) for each in refused.errors]
+    if refused.count > len(found):
+        found.append({"says": f"{refused.count - len(found)} more errors"})
+    return found
+
+
+def _fail(as_json: bool, errors: list[dict[str, Any]]) -> int:
+    """One line for each error on standard error, or all as one JSON object; exit status 1."""
+    if as_json:
+        print(json.dumps({"errors": errors}, ensure_ascii=False), file=sys.stderr)
+        return 1
+    for each in errors:
+        at = f"line {each['line']}, {each['field']}: " if "line" in each else ""
+        print(f"crdtmed-relay: {at}{' '.join(each['says'].split())}", file=sys.stderr)
     return 1
 
 

@@ -95,6 +95,8 @@ class Outcome:
     results: dict[int, Any] = field(default_factory=dict)
     judged: Counter[tuple[str, str]] = field(default_factory=Counter)
     """New judgements by status and reason's code; ``known`` where a verdict was only given again."""
+    told: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """The new judgements one by one: reference, document, status and reason's code."""
     alarms: int = 0
     external: bool = False
     """Another process has written: everybody has to be brought up to date from the record."""
@@ -276,6 +278,7 @@ def _judge(
         decision.flags,
     )
     outcome.judged[decision.status, verdict.code] += 1
+    outcome.told.append((statement.ref, target.name, decision.status.value, verdict.code))
     if decision.status in FINAL and stored is None:
         _tell(outcome, connection, batch.keep(said.signed, verdict, target, position, place))
     else:

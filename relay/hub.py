@@ -43,6 +43,10 @@ ASKING: Final = frozenset({Kind.SIGN, Kind.AMEND, Kind.RESUME})
 WANTS_A_READ: Final = 256
 
 
+NOTES: Final = 1_000
+"""Events kept for the log until the shell takes them."""
+
+
 class Hub:
     """Connections, subscriptions and waiting work of one relay."""
 
@@ -61,6 +65,7 @@ class Hub:
         self.writes: deque[Write] = deque()
         self.slow: deque[Slow] = deque()
         self.asks: deque[Ask] = deque()
+        self.notes: deque[tuple[str, dict[str, str | int]]] = deque(maxlen=NOTES)
         self.closing = False
         self._next = 0
 
@@ -190,8 +195,11 @@ class Hub:
                 self.devices[device] = connection
                 if former is not None and former is not connection:
                     self.close(former, "replaced", "the device has connected anew")
+                self.notes.append(("connected", {"device": device, "connection": connection.id}))
                 conversing.begin(self, connection, event)
             case Closed(code=code, says=says):
+                about: dict[str, str | int] = {"device": connection.device, "connection": connection.id, "code": code}
+                self.notes.append(("closed", about))
                 self.counts.closes[code] = self.counts.closes.get(code, 0) + 1
                 connection.peer.write(connection.session.drain())
                 connection.peer.close(code, says)

@@ -1,7 +1,8 @@
 """Structured logs: one JSON object a line on standard error, with ids and codes and never a clinical value.
 
-Nothing here formats statements, contents or names of people; what is logged are the names of events and the ids in
-`FIELDS`, everything else is left out.
+Nothing here formats statements, contents or names of people.  What is logged of the relay are the names of events and
+the ids in `FIELDS`, everything else is left out; of other libraries' messages the place where they were logged, since
+their texts may quote what they stumbled over.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Final
 
 NAME: Final = "crdtmed.relay"
 FIELDS: Final = frozenset(
-    {"statement", "device", "document", "connection", "code", "verdict", "reason", "count", "host", "port", "took_ms"}
+    {"statement", "device", "document", "connection", "code", "verdict", "reason", "count", "host", "port", "snapshot"}
 )
 """What an event may carry: ids, codes and counts."""
 
@@ -22,12 +23,15 @@ class JsonLines(logging.Formatter):
     since its text may quote data."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": str(record.msg) % record.args if record.args and record.name == NAME else str(record.msg),
-            **{name: value for name, value in getattr(record, "fields", {}).items() if name in FIELDS},
         }
+        if record.name == NAME:
+            line["event"] = record.getMessage()
+            line |= {name: value for name, value in getattr(record, "fields", {}).items() if name in FIELDS}
+        else:
+            line |= {"event": "message of a library", "logger": record.name, "logged": _place(record)}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             trace = record.exc_info[2]
@@ -36,6 +40,10 @@ class JsonLines(logging.Formatter):
             if trace is not None:
                 line["where"] = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
         return json.dumps(line, ensure_ascii=False)
+
+
+def _place(record: logging.LogRecord) -> str:
+    return f"{record.module}:{record.lineno}"
 
 
 def configure(level: str) -> None:

@@ -6,13 +6,15 @@ scrape on a connection of its own.
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,8 +25,10 @@ from crdtmed.limits import LEASE_RENEWAL_S
 from relay.identity import rows
 from relay.operator.standing import standing_registers
 from relay.service import Service
+from relay.storage.migrations import LATEST, version
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import StorageError, open_sqlite
+from relay.timings import BOUNDS_S, Histogram
 
 LATE_S: Final = 2 * LEASE_RENEWAL_S
 """A device that has not renewed its lease for so long counts as offline."""
@@ -82,6 +86,12 @@ class _Collected:
         return self._metrics
 
 
+def _histogram(name: str, says: str, held: Histogram) -> Metric:
+    below = accumulate(held.counts)
+    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    return HistogramMetricFamily(name, says, list(zip(bounds, below, strict=True)), held.sum_s)
+
+
 def _process(service: Service) -> Iterable[Metric]:
     timings, hub = service.timings, service.hub
     judged = CounterMetricFamily(
@@ -90,12 +100,8 @@ def _process(service: Service) -> Iterable[Metric]:
     for (status, reason), count in sorted(timings.judged.items()):
         judged.add_metric([status, reason], count)
     yield judged
-    yield SummaryMetricFamily(
-        "crdtmed_commit_seconds", "Commits, and the time they took", timings.commits, timings.commit_s
-    )
-    yield SummaryMetricFamily(
-        "crdtmed_fan_out_seconds", "Fan-outs after a commit, and the time they took", timings.commits, timings.spread_s
-    )
+    yield _histogram("crdtmed_commit_seconds", "Time of commits", timings.commit)
+    yield _histogram("crdtmed_fan_out_seconds", "Time of the fan-out after a commit", timings.fan_out)
     yield CounterMetricFamily("crdtmed_commits_failed", "Commits that failed", timings.failed)
     yield GaugeMetricFamily("crdtmed_connections", "Connections open", len(hub.connections))
     yield GaugeMetricFamily("crdtmed_devices_connected", "Devices connected and proved", len(hub.devices))
@@ -156,7 +162,7 @@ def routes(service: Service, database: Path) -> Sequence[BaseRoute]:
     async def metrics(request: Request) -> Response:
         try:
             waiting = await asyncio.to_thread(read_waiting, database)
-        except StorageError as error:
+        except (StorageError, sqlite3.Error) as error:
             return Response(f"# {error}\n", status_code=503, media_type="text/plain")
         return Response(exposition(service, waiting), media_type=CONTENT_TYPE_LATEST)
 
@@ -165,7 +171,7 @@ def routes(service: Service, database: Path) -> Sequence[BaseRoute]:
             return JSONResponse({"status": "stopping"}, status_code=503)
         try:
             await asyncio.to_thread(_touch, database)
-        except StorageError as error:
+        except (StorageError, sqlite3.Error) as error:
             return JSONResponse({"status": "no database", "says": str(error)}, status_code=503)
         known = service.knowledge.snapshot
         return JSONResponse({"status": "ready", "knowledge": known})
@@ -174,5 +180,6 @@ def routes(service: Service, database: Path) -> Sequence[BaseRoute]:
 
 
 def _touch(database: Path) -> None:
-    with contextlib.closing(open_sqlite(database, read_only=True)):
-        pass
+    with contextlib.closing(open_sqlite(database, read_only=True)) as connection:
+        if version(connection) != LATEST:
+            raise StorageError(f"{database} is not this relay's database any more")

@@ -12,10 +12,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from crdtmed.ids import split_ref
 from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.batch import Batch
 from relay.commit import Outcome, Task, commit_batch
@@ -28,13 +28,15 @@ from relay.identity.service import identity_in_force, open_identity
 from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
+from relay.logs import NAME, event
 from relay.operator.office import clock_of, database_of, read_secrets, terms_of
 from relay.reading import Reader
 from relay.settings import Settings
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import data_version, open_sqlite
+from relay.timings import Timings
 
-LOG: Final = logging.getLogger("crdtmed.relay")
+LOG: Final = logging.getLogger(NAME)
 POLL_S: Final = 0.25
 TICK_S: Final = 1.0
 READS_A_HOP: Final = 64
@@ -42,17 +44,6 @@ INLINE: Final = 8
 """So many statements are verified by the writer itself when it is idle: that saves a hop between threads."""
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Timings:
-    """What commits took, for metrics: how many, how long, and the verdicts given by status and reason."""
-
-    commits: int = 0
-    commit_s: float = 0.0
-    spread_s: float = 0.0
-    failed: int = 0
-    judged: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Service:
@@ -166,6 +157,9 @@ class Service:
     def pump(self) -> None:
         """Gives every idle thread what waits for it."""
         hub = self.hub
+        while hub.notes:
+            name, fields = hub.notes.popleft()
+            event(name, logging.INFO, **fields)
         while hub.asks:
             ask = hub.asks.popleft()
             task = asyncio.ensure_future(self._ask(ask.question, ask.then))
@@ -305,9 +299,9 @@ class Service:
         outcome, took = result
         began = time.monotonic()
         self.hub.settled(judges, outcome)
-        self.timings.commits += 1
-        self.timings.commit_s += took
-        self.timings.spread_s += time.monotonic() - began
+        self.timings.commit.observe(took)
+        self.timings.fan_out.observe(time.monotonic() - began)
+        _tell(outcome)
         for key, count in outcome.judged.items():
             self.timings.judged[key] = self.timings.judged.get(key, 0) + count
 
@@ -329,6 +323,16 @@ class Service:
             LOG.error("looking for other processes' writes failed", exc_info=error)
         elif outcome is not None:
             self.hub.settled((), outcome)
+
+
+def _tell(outcome: Outcome) -> None:
+    """Logs the judgements: what was admitted only for those who look closely."""
+    for ref, document, status, code in outcome.told:
+        accepted = status == "accepted"
+        if not accepted or LOG.isEnabledFor(logging.DEBUG):
+            level = logging.DEBUG if accepted else logging.INFO
+            device = split_ref(ref)[0]
+            event("judged", level, statement=ref, device=device, document=document, verdict=status, reason=code)
 
 
 def _begin(connection: sqlite3.Connection) -> None:

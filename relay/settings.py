@@ -100,6 +100,8 @@ def _value(name: str, raw: Any) -> Any:
         if raw not in get_args(LogLevel):
             raise ValueError(f"is {raw!r}: write one of {', '.join(get_args(LogLevel))}")
         return raw
+    if not raw and of is Path:
+        raise ValueError("is empty: write a path")
     return Path(raw) if raw else None
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,8 +12,10 @@ import httpx
 import uvicorn
 
 from relay.app import listen, server_of
+from relay.batch import Batch
 from relay.identity import directory
 from relay.identity.keyring import KeyringError
+from relay.identity.service import put_knowledge
 from relay.knowledge.cds_hooks import CdsHooksKnowledge
 from relay.knowledge.embedded import EmbeddedKnowledge
 from relay.knowledge.port import KnowledgeBase
@@ -47,6 +50,11 @@ async def _serve(settings: Settings, port_file: Path | None) -> None:
 async def _run(settings: Settings, port_file: Path | None) -> None:
     async with _knowledge(settings) as knowledge:
         service = _open(settings, knowledge)
+        server = server_of(service, routes(service, database_of(settings)), settings.tls_certificate, settings.tls_key)
+        try:
+            server.config.load()
+        except (OSError, ValueError) as error:
+            raise CannotOpen(f"tls_certificate, tls_key: cannot be used ({error}); give a pair of PEM files") from None
         try:
             listening = listen(settings.listen_host, settings.listen_port)
         except OSError as error:
@@ -54,21 +62,36 @@ async def _run(settings: Settings, port_file: Path | None) -> None:
                 f"listen_port: {settings.listen_host}:{settings.listen_port} cannot be listened on "
                 f"({error.strerror}); stop what listens there, or choose another port"
             ) from None
-        port = int(listening.getsockname()[1])
         with contextlib.closing(listening):
-            server = server_of(
-                service, routes(service, database_of(settings)), settings.tls_certificate, settings.tls_key
-            )
             await service.start()
             # Not `serve`, which takes the signals: the relay finishes its commits and says goodbye first.
             task = asyncio.create_task(server._serve([listening]))
             try:
-                await _until_told(task, server, port_file, port, settings)
+                await _in_force(service, knowledge)
+                await _until_told(task, server, port_file, int(listening.getsockname()[1]), settings)
             finally:
                 await service.stop()
                 server.should_exit = True
                 await task
                 event("stopped")
+
+
+async def _in_force(service: Service, knowledge: KnowledgeBase) -> None:
+    """What answers is what the directory names: also after a switch between rules and service, or a restoration."""
+
+    async def announce(name: str) -> None:
+        def act(batch: Batch) -> None:
+            if service.identity.snapshot_in_force(batch.record.connection) != name:
+                put_knowledge(batch.record.connection, service.identity.ring, name, batch.now_ms)
+                batch.directory()
+
+        await service.write(act)
+        event("knowledge", snapshot=name)
+
+    if isinstance(knowledge, CdsHooksKnowledge):
+        knowledge.announce = announce
+    elif knowledge.snapshot is not None:
+        await announce(knowledge.snapshot)
 
 
 async def _until_told(
@@ -78,12 +101,18 @@ async def _until_told(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    while not server.started and not task.done():
+    while not server.started:
+        if task.done():
+            task.result()
+            return
         await asyncio.sleep(STARTED_POLL_S)
     if port_file is not None:
-        fresh = port_file.with_suffix(".new")
-        fresh.write_text(f"{port}\n", encoding="ascii")
-        fresh.replace(port_file)
+        fresh = port_file.with_name(port_file.name + ".new")
+        try:
+            fresh.write_text(f"{port}\n", encoding="ascii")
+            fresh.replace(port_file)
+        except OSError as error:
+            raise CannotOpen(f"--port-file: {port_file} cannot be written: {error.strerror}") from None
     scheme = "wss" if settings.tls_certificate is not None else "ws"
     event("listening", host=settings.listen_host, port=port)
     print(f"crdtmed-relay: listening on {scheme}://{settings.listen_host}:{port}/sync", file=sys.stderr, flush=True)
@@ -106,7 +135,9 @@ async def _knowledge(settings: Settings) -> AsyncIterator[KnowledgeBase]:
     if not settings.knowledge_url:
         yield EmbeddedKnowledge(_SnapshotFile(settings.folder))
         return
-    async with httpx.AsyncClient() as client:
+    # Patients' orders go to the service itself, never through a proxy that the environment happens to name; whom to
+    # trust is the system's list, where a hospital keeps its own authority.
+    async with httpx.AsyncClient(trust_env=False, verify=ssl.create_default_context()) as client:
         yield CdsHooksKnowledge(settings.knowledge_url, client)
 
 
