@@ -43,9 +43,9 @@ from relay.admission.stock import Received, booked, uncountable
 class Resolving:
     """A resolution and what it is about.
 
-    ``register`` is the conflict.  ``bottom`` is the statement at the bottom of the chain of resolutions, ``said`` its
-    content with their lots and quantities applied to it, the outermost last.  ``settles`` are the conflicts of the
-    chain that are open and are closed together.
+    ``changes`` are the resolutions of the chain, this one first; ``register`` is the conflict.  ``bottom`` is the
+    statement at the end of the chain, ``said`` its content with their lots and quantities applied to it, the outermost
+    last.  ``settles`` are the conflicts of the chain that are open and are closed together.
     """
 
     by: str
@@ -54,6 +54,7 @@ class Resolving:
     at: int
     received_at: int
     resolve: Resolve
+    changes: tuple[Resolve, ...]
     register: ConflictRegister
     bottom: SignedStatement
     said: Content | None
@@ -84,8 +85,8 @@ def resolve(port: FactsPort, submission: Submission) -> Decision:
 
 
 def _carried(port: FactsPort, it: Resolving) -> Outcome:
-    """What the action does; what was said in a wrong document cannot count from there, and can only be closed."""
-    carry, bottom = CARRY[it.resolve.action], it.bottom.statement
+    """What the resolution does; what was said in a wrong document cannot count from there, and can only be closed."""
+    carry, bottom = _deed(it.changes), it.bottom.statement
     if carry is close:
         return close(port, it)
     if not documents.carries(bottom.kind, bottom.document):
@@ -94,6 +95,21 @@ def _carried(port: FactsPort, it: Resolving) -> Outcome:
     if not isinstance(outcome, tuple) or it.said is None:
         return outcome
     return (*outcome, *reentered(port, bottom.document, it.said, it.by))
+
+
+def _deed(changes: tuple[Resolve, ...]) -> Carry:
+    """What a chain of resolutions, the outermost first, comes to.
+
+    To try a resolution again, or to confirm it, is to do what it says; confirmed, its dispense counts as given.
+    """
+    confirmed = False
+    for change in changes:
+        if change.action in CONFIRMS:
+            confirmed = True
+        elif change.action is not Action.TRY_AGAIN:
+            carry = CARRY[change.action]
+            return confirm if confirmed and carry is judge_again else carry
+    return confirm if confirmed else judge_again
 
 
 def _resolving(port: FactsPort, submission: Submission, content: Resolve, register: ConflictRegister) -> Resolving:
@@ -117,6 +133,7 @@ def _resolving(port: FactsPort, submission: Submission, content: Resolve, regist
         at=claim.judged_at(submission),
         received_at=submission.received_at,
         resolve=content,
+        changes=tuple(changes),
         register=register,
         bottom=bottom,
         said=said,
@@ -254,3 +271,6 @@ CARRY: Final[Mapping[Action, Carry]] = {
     Action.STOP_SUCCESSOR: stop_successor,
 }
 """What each action does; every action has one."""
+
+CONFIRMS: Final = frozenset({Action.CONFIRM_AS_GIVEN, Action.CONFIRM_AS_SEPARATE})
+"""A person's word that it happened."""

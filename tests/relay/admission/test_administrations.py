@@ -2,14 +2,26 @@
 
 import pytest
 
+from crdtmed.aggregates.alert_override_record import Override, OverrideReason
 from crdtmed.aggregates.conflict import Action
+from crdtmed.aggregates.draft_view import draft_digest
 from crdtmed.aggregates.medication_administration import Correct, OfDraft, OfPrescription, OfVerbal, Subject
 from crdtmed.aggregates.prescription import Stop
 from crdtmed.reasons import code_of
 from crdtmed.verdict import Flag, Status
 from relay.admission.effects import Decision
 from tests.relay.admission.memory_port import Ward
-from tests.relay.admission.stories import administer, in_conflict, prescribed, resolution, stocked
+from tests.relay.admission.stories import (
+    CRITICAL,
+    administer,
+    drafted,
+    in_conflict,
+    prescribed,
+    resolution,
+    signed,
+    stocked,
+    viewed,
+)
 
 
 @pytest.fixture
@@ -59,6 +71,15 @@ def test_a_correction_of_something_else_is_kept(ward: Ward) -> None:
     said, decision = ward.do(Correct(other, "entered-in-error", "wrong"))
     assert (decision.status, code(decision)) == (Status.CONFLICT, "content_invalid")
     assert in_conflict(ward, said.statement.ref, "patient/p-1").open
+
+
+def test_a_correction_of_another_kind_of_entry_is_kept(ward: Ward) -> None:
+    drafted(ward, "rx-2")
+    signed(ward, "rx-2", CRITICAL)
+    digest = draft_digest(viewed(ward, "rx-2"))
+    override, decision = ward.do(Override("rx-2", digest, "c-1", OverrideReason.WILL_MONITOR, "2026-02"))
+    assert decision.status is Status.ACCEPTED
+    assert code(ward.do(Correct(override.statement.ref, "entered-in-error", "wrong"))[1]) == "content_invalid"
 
 
 def test_a_correction_of_another_patients_entry_is_kept(ward: Ward) -> None:

@@ -1,5 +1,6 @@
 """Dispenses: prescription, authorisation, lot and stock in one decision, and everything short in front of somebody."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -364,6 +365,53 @@ def test_a_second_handing_over_that_a_resolution_tells_of_is_counted_with_its_ow
     second, _ = ward.do(content)
     assert resolved(ward, second.statement.ref, Action.CONFIRM_AS_GIVEN).status is Status.ACCEPTED
     assert (stock(ward).on_hand, prescription(ward).dispensed) == (24, 6)
+
+
+def test_the_last_word_on_lot_and_quantity_counts(ward: Ward) -> None:
+    said, _ = ward.do(dispense(lot="L9", out=True))
+    content = resolution(ward, said.statement.ref, Action.CONFIRM_AS_GIVEN, lot="L9", quantity=3)
+    ward.do(content)
+    second, _ = ward.do(content)
+    last = resolved(ward, second.statement.ref, Action.CONFIRM_AS_GIVEN, lot="L1", quantity=2)
+    assert last.status is Status.ACCEPTED
+    assert (stock(ward).on_hand, stock(ward, "L9").shortage, prescription(ward).dispensed) == (28, 3, 5)
+
+
+def test_a_resolution_that_came_before_what_it_resolves_closes_both(ward: Ward) -> None:
+    first = ward.say(dispense(lot="L9", out=True))
+    early = ward.say(Resolve(first.signed.encoded, Action.CONFIRM_AS_GIVEN, "L1"))
+    assert code(ward.submit(early)) == "awaits"
+    assert code(ward.submit(replace(early, received_at=NOW + DAY))) == "reference_unknown"
+    assert code(ward.submit(first)) == "lot_unknown"
+    content = resolution(ward, early.statement.ref, Action.TRY_AGAIN)
+    assert ward.do(content)[1].status is Status.ACCEPTED
+    for each in (first, early):
+        assert not in_conflict(ward, each.statement.ref).open
+    assert stock(ward).on_hand == 20
+    assert code(ward.do(resolution(ward, first.statement.ref, Action.CONFIRM_AS_GIVEN))[1]) == "already_resolved"
+
+
+@pytest.mark.parametrize("action", [Action.TRY_AGAIN, Action.CONFIRM_AS_GIVEN])
+@pytest.mark.parametrize(
+    ("early", "on_hand", "dispensed"),
+    [
+        (Action.RETURNED, 30, 0),
+        (Action.LOST, 20, 0),
+        (Action.SWITCH_LOT, 20, 10),
+        (Action.CONFIRM_AS_GIVEN, 20, 10),
+    ],
+)
+def test_a_resolution_tried_again_or_confirmed_does_what_it_says(
+    ward: Ward, action: Action, early: Action, on_hand: int, dispensed: int
+) -> None:
+    first = ward.say(dispense(lot="L9", out=True))
+    said = ward.say(Resolve(first.signed.encoded, early, None if early is Action.RETURNED else "L1"))
+    ward.submit(said)
+    ward.submit(replace(said, received_at=NOW + DAY))
+    ward.submit(first)
+    assert ward.do(resolution(ward, said.statement.ref, action))[1].status is Status.ACCEPTED
+    assert (stock(ward).on_hand, prescription(ward).dispensed) == (on_hand, dispensed)
+    assert not in_conflict(ward, first.statement.ref).open
 
 
 def test_confirming_a_resolution_closes_what_it_was_about() -> None:
