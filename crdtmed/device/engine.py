@@ -4,7 +4,7 @@ An application holds a `crdtmed.device.device.Device`, which puts clinical verbs
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from crdtmed import documents, statement
@@ -27,7 +27,6 @@ from crdtmed.device.engine_types import (
     STATE_OF,
     DeviceError,
     Entry,
-    Event,
     NotAllowed,
     Queued,
     Report,
@@ -79,7 +78,15 @@ class Engine:
     async def say(
         self, kind: Kind, target: str, content: Content, *, seen: Sequence[str] = (), key: str | None = None
     ) -> Said:
-        """Says one thing; see `say_together`.  ``key`` is its id, the idempotency key; fresh where None."""
+        """Says one thing; see `say_together`.
+
+        ``key`` is its id, the idempotency key; fresh where None.  What was said under it before, if it is the same, is
+        not said again.
+        """
+        if key is not None:
+            before = await engine_say.said_before(self.core, Utterance(kind, target, content, tuple(seen), key))
+            if before is not None:
+                return Said(before, self)
         return (await self.say_together([Utterance(kind, target, content, tuple(seen), key)]))[0]
 
     async def say_together(self, utterances: Sequence[Utterance]) -> tuple[Said, ...]:
@@ -138,6 +145,8 @@ class Engine:
         """
         bases = [held for name in self._documents_of(target) if (held := await self.core.hold(name)) is not None]
         found = [entry for held in bases for entry in held.entries()]
+        for held in bases:
+            self.core.saw(held.new_stamps())
         shown = [held.statements() for held in bases]
         tentative: dict[str, Entry] = {}
         for item in self.core.outbox.of(target):
@@ -213,17 +222,7 @@ class Engine:
         self.core.inbox_open -= was_open
         return was_open
 
-    # ---- following ----------------------------------------------------------------------------------------
-
-    async def events(self) -> AsyncIterator[Event]:
-        """Everything that happens from the first step of the iteration on, in order; it never ends by itself."""
-        queue: asyncio.Queue[Event] = asyncio.Queue()
-        self.core.listeners.append(queue.put_nowait)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self.core.listeners.remove(queue.put_nowait)
+    # ---- how it stands ------------------------------------------------------------------------------------
 
     def status(self) -> Report:
         """How the device stands, from memory."""

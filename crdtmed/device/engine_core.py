@@ -126,9 +126,11 @@ class Core:
         """The relay's time as this device reckons it, in ms."""
         return self.ports.now_ms() + self.offset_ms
 
-    def next_stamp(self) -> Stamp:
-        """The stamp of something said now; the caller keeps it."""
-        return clock.next_stamp(self.stamp, self.relay_now())
+    def saw(self, stamps: Sequence[int]) -> None:
+        """What is said from now on is later than these, but for those that are too far ahead to be believed."""
+        now = self.relay_now()
+        for stamp in stamps:
+            self.stamp = clock.receive(self.stamp, Stamp(stamp), now)
 
     def jitter(self) -> float:
         """A random fraction in 0..1."""

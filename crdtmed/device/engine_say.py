@@ -23,7 +23,7 @@ from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import DeviceError, NeedsRelay, NotAllowed, Utterance
 from crdtmed.device.session import Stage
 from crdtmed.device.store import Said
-from crdtmed.documents import carries
+from crdtmed.documents import carries, parse
 from crdtmed.ids import ref, statement_id
 from crdtmed.limits import MAX_OUTBOX_STATEMENTS, MAX_STRUCTS_PER_UPDATE
 from crdtmed.signed import Grant
@@ -58,6 +58,28 @@ async def say(core: Core, utterances: Sequence[Utterance]) -> tuple[str, ...]:
 def new_id(core: Core) -> str:
     """A fresh statement id."""
     return statement_id(core.ports.random_bytes(10))
+
+
+async def said_before(core: Core, one: Utterance) -> str | None:
+    """The reference of what was said under this id before; None where it is fresh.
+
+    Raises `DeviceError` ``key_reused`` where that was something else, as far as this store still has it.
+    """
+    name = ref(core.ports.device, one.id or "")
+    item = core.outbox.items.get(name)
+    signed = item.said.signed if item is not None else None
+    if signed is None:
+        for document in [document for document in core.rows if parse(document).target == one.target]:
+            held = await core.hold(document)
+            signed = signed or (held.statements().get(name) if held is not None else None)
+    if signed is None:
+        known = await core.ports.database.run(lambda connection: store.verdict_of(connection, name))
+        return name if known is not None else None
+    old = signed.statement
+    same = (one.kind, one.target, tuple(sorted(set(one.seen))), encode_content(one.content))
+    if (old.kind, old.document, old.seen, bytes(old.content)) != same:
+        raise DeviceError("key_reused", f"the id {one.id} stands for another statement already", "use a fresh id")
+    return name
 
 
 async def _commit(core: Core, grant: Grant, ready: Sequence[_Ready], challenges: list[bytes]) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ class Held:
     _fresh: list[bytes] = field(default_factory=list)
     _all_anew: bool = True
     _shown: Mapping[str, Register] | None = None
+    _stamps: list[int] = field(default_factory=list)
     _entries: tuple[Entry, ...] | None = None
 
     @property
@@ -88,6 +89,11 @@ class Held:
                 self._take(value, None)
         return self._statements
 
+    def new_stamps(self) -> list[int]:
+        """The stamps of statements that were read since the last time."""
+        stamps, self._stamps = self._stamps, []
+        return stamps
+
     def registers(self) -> Mapping[str, Register]:
         """The registers by key, withdrawn ones included; the same object until something changes."""
         if self._all_anew or self._shown is None:
@@ -131,6 +137,8 @@ class Held:
             )
             return
         self._statements[signed_statement.statement.ref] = signed_statement
+        if known is None:
+            self._stamps.append(signed_statement.statement.stamp)
 
     def _read_registers(self) -> None:
         raw = self.replica.map()
