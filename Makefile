@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 SOURCES := $(wildcard crdtmed relay tests bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check format lock clean
+.PHONY: help venv run test check format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -27,6 +27,9 @@ venv: $(STAMP) ## make .venv with the locked dependencies (the others do it by t
 
 test: $(STAMP) ## run the tests; ARGS="-k name" reaches pytest
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+run: $(STAMP) ## play a day on a ward with a real relay and real devices; ARGS="--help" says more
+	$(BIN)/python -m crdtmed.ward $(ARGS)
 
 check: $(STAMP) ## formatting, lint, strict types; changes nothing
 	$(BIN)/ruff format --check $(SOURCES)

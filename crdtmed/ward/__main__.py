@@ -170,6 +170,7 @@ async def _balance(day: Day) -> Balance:
     proof = await hospital.operator("verify")
     if not proof["sound"]:
         balance.wrong += [f"verify: {line['where']}: {line['says']}" for line in proof["findings"][:SHOWN]]
+    balance.wrong += day.plan.unexpected
     _compare_refills(day, balance)
     return balance
 

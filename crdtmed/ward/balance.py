@@ -162,10 +162,6 @@ def _replicas(db: sqlite3.Connection, copies: list[Copy], balance: Balance) -> N
         held = _content(copy)
         first = content.setdefault(copy.document, (copy.device, held))
         if first[1] != held:
-            a,b=first[1],held
-            import sys
-            if isinstance(a,dict): print({k:(len(a.get(k,b"")),len(b.get(k,b""))) for k in a.keys()|b.keys() if a.get(k)!=b.get(k)}, len(copy.parts),[len(x) for x in copy.parts], file=sys.stderr)
-            else: print(len(a),len(b),len(copy.parts), file=sys.stderr)
             balance.wrong.append(f"{copy.document}: {copy.device} and {first[0]} hold different content")
     balance.documents = len(content)
     registers: dict[str, set[str]] = {}

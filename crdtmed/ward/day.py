@@ -377,6 +377,7 @@ async def two_reconciliations(day: Day, one: Device, two: Device, patient: str) 
 async def refused_and_adjusted(day: Day, nurse: Device, supervisor: Device) -> None:
     """What a role may not is refused at the device; stock is adjusted online, with the version seen."""
     code = day.plan.medicines[0].code
+    await day.hospital.synced(nurse, supervisor)
     try:
         await nurse.adjust(PHARMACY, code, LOT, -1, AdjustReason.DAMAGED)
     except DeviceError as error:

@@ -12,6 +12,7 @@ from crdtmed.aggregates.patient import Identifier, PatientRegister
 from crdtmed.aggregates.prescription_draft import Group, Medication
 from crdtmed.limits import MAX_IMPORT_BYTES
 from crdtmed.ward import eicu, smart
+from crdtmed.ward.expected import expected_eicu, expected_smart
 from crdtmed.ward.reading import Finding, Order, Reading, UnreadableFile, check_columns
 
 WARD: Final = "ward"
@@ -45,6 +46,8 @@ class Plan:
     stock: Mapping[str, int]
     orders: tuple[Order, ...]
     refills: tuple[smart.Refill, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    """Where the readers' counts and those of `crdtmed.ward.expected` differ; there must be none."""
 
 
 def _counted(findings: Iterable[Finding]) -> dict[str, int]:
@@ -113,9 +116,15 @@ def from_eicu(folder: Path) -> Plan:
         for stay in stays
     )
     medicines = _medicines(orders, "{dose}")
-    return Plan(
-        (_source("medication.csv", reading),), patients, medicines, dict.fromkeys(_codes(medicines), 100_000), orders
+    source = _source("medication.csv", reading)
+    aside, blanks, whole = expected_eicu(folder)
+    differences = (
+        *_differ("set aside", aside, source.set_aside),
+        *_differ("left blank", blanks, source.blanks),
+        *_differ("lacking nothing", {"rows": whole}, {"rows": sum(not order.blanks for order in orders)}),
     )
+    stock = dict.fromkeys(_codes(medicines), 100_000)
+    return Plan((source,), patients, medicines, stock, orders, unexpected=differences)
 
 
 def from_smart(folder: Path) -> Plan:
@@ -132,8 +141,24 @@ def from_smart(folder: Path) -> Plan:
         _source("meds.txt", reading),
         Source("refills.txt", refills.rows, len(refills.refills), _counted(refills.set_aside), {}, refills.set_aside),
     )
+    aside_expected, blanks_expected, playable = expected_smart(folder)
+    told = {reason: count for source in sources for reason, count in source.set_aside.items()}
+    read = {reason: sources[1].blanks.get(reason, 0) for reason in blanks_expected}
+    differences = (
+        *_differ("set aside", aside_expected, told),
+        *_differ("left blank", blanks_expected, read),
+        *_differ("to be played", {"refills": playable}, {"refills": len(refills.refills)}),
+    )
     stock = dict.fromkeys(_codes(medicines), 1_000_000)
-    return Plan(sources, tuple(people), medicines, stock, reading.orders, refills.refills)
+    return Plan(sources, tuple(people), medicines, stock, reading.orders, refills.refills, differences)
+
+
+def _differ(what: str, expected: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
+    return [
+        f"{what}, {key}: {expected.get(key, 0)} counted, {found.get(key, 0)} read"
+        for key in sorted(expected.keys() | found.keys())
+        if expected.get(key, 0) != found.get(key, 0)
+    ]
 
 
 def _codes(medicines: Iterable[MedicationRegister]) -> list[str]:
