@@ -35,9 +35,7 @@ FORBIDDEN: Mapping[str, tuple[str, ...]] = {
 }
 
 # Outside the core, these decide too: a pure module may import what stands here, and what stands here is pure.
-PURE_SHELL_PARTS = re.compile(
-    r"crdtmed\.device\.session\w*(\.|$)|relay\.session\w*(\.|$)|relay\.admission(\.|$)"
-)
+PURE_SHELL_PARTS = re.compile(r"crdtmed\.device\.session\w*(\.|$)|relay\.session\w*(\.|$)|relay\.admission(\.|$)")
 
 STDLIB = """
     __future__ abc base64 binascii bisect collections copy dataclasses datetime decimal enum fractions
@@ -134,13 +132,7 @@ def impurity(node: ast.AST, names: Mapping[str, str]) -> str | None:
             return f"making keys needs randomness: {names[node.id]}"
     if isinstance(node, ast.Attribute):
         owner = node.value
-        last = (
-            owner.attr
-            if isinstance(owner, ast.Attribute)
-            else owner.id
-            if isinstance(owner, ast.Name)
-            else ""
-        )
+        last = owner.attr if isinstance(owner, ast.Attribute) else owner.id if isinstance(owner, ast.Name) else ""
         if node.attr in CLOCK_READERS and (names.get(last) or last) in ("datetime", "date"):
             return f"a pure module must not read the clock: {ast.unparse(node)}"
         if node.attr in KEY_MAKERS:
@@ -272,9 +264,7 @@ def test_a_good_line_is_left_alone(module: str, line: str) -> None:
 
 
 def test_a_relative_import_in_a_package_starts_at_the_package() -> None:
-    found = breaches(
-        "crdtmed/policies/__init__.py", "crdtmed.policies", "from ..device import link\n", MODULES
-    )
+    found = breaches("crdtmed/policies/__init__.py", "crdtmed.policies", "from ..device import link\n", MODULES)
     assert [str(breach) for breach in found] == [
         "crdtmed/policies/__init__.py:1: core must not import device: crdtmed.device.link"
     ]
