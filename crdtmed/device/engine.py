@@ -35,7 +35,7 @@ from crdtmed.device.engine_types import (
     Utterance,
 )
 from crdtmed.device.inbox import InboxEntry
-from crdtmed.device.outbox import Phase
+from crdtmed.device.outbox import Phase, scope_of
 from crdtmed.device.session import Stage
 from crdtmed.signed import Grant, Register
 from crdtmed.trust import Anchor, Directory
@@ -203,7 +203,7 @@ class Engine:
     @property
     def withdrawn(self) -> Mapping[str, str]:
         """The scopes asked for that the relay does not give, and its code for why."""
-        return self.core.withdrawn
+        return {name: code for name, code in self.core.withdrawn.items() if scope_of(name) == name}
 
     # ---- outbox and inbox ---------------------------------------------------------------------------------
 

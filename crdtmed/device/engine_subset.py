@@ -51,8 +51,8 @@ async def subscribe(core: Core, scopes: Sequence[str]) -> None:
     now = core.ports.now_ms()
     await core.ports.database.run(lambda connection: store.subscribe(connection, scopes, now))
     core.scopes.update(scopes)
-    for scope in scopes:
-        core.withdrawn.pop(scope, None)
+    for name in [name for name in core.withdrawn if scope_of(name) in scopes]:
+        del core.withdrawn[name]
     ask(core)
 
 
@@ -93,7 +93,11 @@ def ask(core: Core) -> None:
     session = core.session
     if session is None or not core.pushes_in_flight:
         return
-    missing = [name for name in wanted(core) if name not in session.places and scope_of(name) not in core.withdrawn]
+    missing = [
+        name
+        for name in wanted(core)
+        if name not in session.places and name not in core.withdrawn and scope_of(name) not in core.withdrawn
+    ]
     if missing:
         session.subscribe(wants(core, missing))
         core.sync_total = max(core.sync_total, sum(not place.live for place in session.places.values()))
@@ -109,8 +113,8 @@ async def evicted(core: Core, name: str, code: str) -> None:
     if name in (DIRECTORY, FORMULARY):
         return
     names = [name]
+    core.withdrawn[name] = code
     if document.name == document.scope:
-        core.withdrawn[name] = code
         prefix = f"{name}/"
         names += [one for one in (core.rows.keys() | core.held.keys()) if one.startswith(prefix)]
         if core.session is not None:

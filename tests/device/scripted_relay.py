@@ -240,6 +240,9 @@ class ScriptedRelay:
                     )
                 )
             case wire.Proof():
+                for other in [other for other in self.lines if other is not line and other.device == line.device]:
+                    other.say(wire.Bye("replaced", "the device has connected anew"))
+                    self.lines.discard(other)
                 line.open = True
                 if self.revocation is not None:
                     line.say(wire.Revoked(self.revocation, True))

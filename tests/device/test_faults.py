@@ -539,6 +539,26 @@ def test_a_second_machine_with_the_same_store_is_told_and_neither_loses_anything
     run(story())
 
 
+def test_two_copies_that_are_connected_at_once_are_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine():
+            pass
+        shutil.copy(device.path, tmp_path / "clone.db")
+        clone = Device("aaaaaaaa", tmp_path / "clone.db")
+        async with device.engine() as one, clone.engine() as two, linked(one.core, relay):
+            await until(lambda: one.status().connected)
+            async with linked(two.core, relay):
+
+                async def told() -> bool:
+                    return "another_copy" in [entry.code for entry in await one.inbox()]
+
+                await until(told)
+
+    run(story())
+
+
 # ---- what nobody can read -------------------------------------------------------------------------------------
 
 
