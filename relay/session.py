@@ -175,6 +175,10 @@ class Session:
                 raise _Wrong("out_of_turn", f"{_name(frame)} before the relay has answered")
 
     def _hello(self, frame: frames.ToRelay) -> list[Event]:
+        if isinstance(frame, frames.Wiped):
+            self.device = frame.device
+            self.state = State.JUDGING
+            return [WipeConfirmed(frame.at, frame.last_number, frame.signature)]
         if not isinstance(frame, frames.Hello):
             raise _Wrong("out_of_turn", f"a conversation begins with hello, not with {_name(frame)}")
         if frame.protocol != frames.PROTOCOL:
@@ -232,7 +236,7 @@ class Session:
         match frame:
             case frames.HandOver(statements=statements):
                 return [GivenOver(tuple(self._own(statement) for statement in statements))]
-            case frames.Wiped(at=at, last_number=number, signature=signature):
+            case frames.Wiped(device=self.device, at=at, last_number=number, signature=signature):
                 return [WipeConfirmed(at, number, signature)]
             case frames.Push() | frames.Request() | frames.Renew() | frames.Subscribe() | frames.Unsubscribe():
                 return []  # sent before it knew

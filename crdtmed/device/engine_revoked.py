@@ -57,7 +57,7 @@ def notice(core: Core) -> None:
 def confirmation(core: Core, at_ms: int) -> wire.Wiped:
     """What confirms the wipe; signed before the key is destroyed, sent after."""
     body = sealing.wiped_body(core.ports.device, at_ms, core.number)
-    return wire.Wiped(at_ms, core.number, core.ports.signer.sign(wire.WIPED_TAG, body))
+    return wire.Wiped(core.ports.device, at_ms, core.number, core.ports.signer.sign(wire.WIPED_TAG, body))
 
 
 def _chunks(core: Core) -> list[tuple[bytes, ...]]:

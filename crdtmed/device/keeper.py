@@ -6,22 +6,20 @@ from typing import Final
 
 from crdtmed.device import lease, link, locked, signing_in
 from crdtmed.device.engine_types import Connected, DeviceError, Disconnected, LeaseCame, Revoked
-from crdtmed.device.life import CacheLocked, DeviceEvent, LeaseWarning, Life, close_cache, note, wipe
+from crdtmed.device.life import CacheLocked, LeaseWarning, Life, close_cache, note, open_cache, wipe
 from crdtmed.device.link import Dial
-from crdtmed.device.store_database import StoreError
+from crdtmed.device.store_database import StoreError, damage_marker
+from crdtmed.device.telling import tell
 from crdtmed.leasing import Locked, OldLease
 from crdtmed.limits import LEASE_RENEWAL_S, WIPE_DEADLINE_S
 from crdtmed.sealing import CannotOpen
 from crdtmed.signed import Forged
 from crdtmed.trust import NotForHere
-from crdtmed.wire.frames import Wiped
 
 LOOK_S: Final = 1.0
 """How often the keeper looks at the lease, in seconds of the machine's own clock."""
 ROSTERS_MS: Final = 3_600_000
 """How often grants issued ahead are fetched while the relay is there."""
-GOODBYE_S: Final = 5.0
-"""How long a wiped device waits for the relay to have heard of it."""
 
 
 def start(life: Life) -> None:
@@ -93,8 +91,7 @@ async def _keep(life: Life) -> None:
             due = now if came.handed_over else now + WIPE_DEADLINE_S * 1_000 // 2
             life.wipe_at = due if life.wipe_at is None else min(life.wipe_at, due)
         if life.wipe_at is not None and life.clock.monotonic_ms() >= life.wipe_at:
-            await wipe(life, lambda told: _goodbye(life, told))
-            await _stop_link(life)
+            await _wipe(life)
         elif not life.wiped:
             await look(life)
 
@@ -129,6 +126,9 @@ async def look(life: Life) -> None:
         if dial is not None:
             await connect(life, dial)
         return
+    if damage_marker(life.files.database).exists():
+        await _rescue(life)
+        return
     if state.warning_s is not None and state.warning_s != life.warned_s:
         life.warned_s = state.warning_s
         life.tell(LeaseWarning(state.left_ms, state.until_ms))
@@ -140,21 +140,21 @@ async def look(life: Life) -> None:
             await signing_in.refresh_rosters(life.engine)
 
 
-async def _goodbye(life: Life, told: Wiped) -> None:
-    """Sends what confirms the wipe in the conversation that is open, and waits for its end."""
-    core = life.talking
-    if core is None or core.session is None:
-        return
-    gone = asyncio.Event()
+async def _rescue(life: Life) -> None:
+    """The store met a damaged page: it is opened anew, which salvages what can still be read."""
+    dial = life.dial
+    await _stop_link(life)
+    await close_cache(life)
+    with suppress(StoreError):  # the device is closed then; the next conversation tries again
+        await open_cache(life)
+    if dial is not None:
+        await connect(life, dial)
 
-    def heard(event: DeviceEvent) -> None:
-        if isinstance(event, Disconnected):
-            gone.set()
 
-    life.listeners.append(heard)
-    core.newly_verified.clear()  # the store that this would be written to is gone
-    core.session.say(told)
-    core.wake()
-    with suppress(TimeoutError):
-        await asyncio.wait_for(gone.wait(), GOODBYE_S)
-    life.listeners.remove(heard)
+async def _wipe(life: Life) -> None:
+    """Destroys everything, and sees to it that the relay hears of it."""
+    dial = life.dial
+    await _stop_link(life)
+    told = await wipe(life)
+    if dial is not None:
+        await tell(dial, told, life.jitter)

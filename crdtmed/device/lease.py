@@ -211,7 +211,7 @@ def wipe(holder: Holder, at_ms: int, last_number: int, random_bytes: Callable[[i
     signature = holder.keys.sign(WIPED_TAG, wiped_body(holder.device, at_ms, last_number))
     write_whole(holder.files.wiping, b"")
     finish_wipe(holder.files, random_bytes)
-    return Wiped(at_ms, last_number, signature)
+    return Wiped(holder.device, at_ms, last_number, signature)
 
 
 def finish_wipe(files: DeviceFiles, random_bytes: Callable[[int], bytes]) -> bool:

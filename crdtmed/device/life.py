@@ -5,7 +5,7 @@ Whoever holds an open device holds a `Life`; `crdtmed.device.keeper` does what i
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from crdtmed import leasing
 from crdtmed.device import lease
 from crdtmed.device.clocks import SYSTEM, Clock
 from crdtmed.device.engine import Engine, open_engine
-from crdtmed.device.engine_core import Check, Core, Ports
+from crdtmed.device.engine_core import Check, Ports
 from crdtmed.device.engine_types import Connected, DeviceError, Event, LeaseCame, Revoked
 from crdtmed.device.enrolment import Profile, holder_of, read_profile, write_profile
 from crdtmed.device.files import DeviceFiles
@@ -62,8 +62,7 @@ DeviceEvent = Event | CacheLocked | CacheOpened | LeaseWarning | DeviceWiped
 class Life:
     """What an open device has.
 
-    ``engine`` is None while the cache is locked; ``dial`` is set while it connects; ``talking`` is the memory of the
-    engine that was opened last, in whose conversation a wiped device says that it is.
+    ``engine`` is None while the cache is locked; ``dial`` is set while it connects.
     """
 
     files: DeviceFiles
@@ -85,7 +84,6 @@ class Life:
     warned_s: int | None = None
     wipe_at: int | None = None
     wiped: bool = False
-    talking: Core | None = None
 
     @property
     def holder(self) -> lease.Holder:
@@ -105,6 +103,10 @@ class Life:
             self.profile.device, self.profile.label, self.profile.url, self.profile.certificate, anchor
         )
         write_profile(self.files, self.keys, self.profile)
+
+    def jitter(self) -> float:
+        """Something in 0..1."""
+        return int.from_bytes(self.random_bytes(2), "big") / 65_535
 
     def lease_state(self) -> leasing.Open | Locked:
         """Whether the cache may be open now, and for how long."""
@@ -169,7 +171,7 @@ async def open_cache(life: Life) -> None:
     if held.base is not None:
         reading = life.clock.reading()
         engine.core.offset_ms = leasing.relay_time(held.base, reading) - reading.wall_ms
-    life.engine, life.database, life.talking = engine, database, engine.core
+    life.engine, life.database = engine, database
     if salvaged is not None:
         await engine.core.alarm("store_salvaged", salvage_says(salvaged))
     life.tell(CacheOpened())
@@ -212,14 +214,14 @@ def note(life: Life) -> None:
     life.noted_at = life.clock.wall_ms()
 
 
-async def wipe(life: Life, send: Callable[[Wiped], Awaitable[None]]) -> None:
-    """Destroys keys, lease and cache; ``send`` then tells the relay, as far as it can still be reached."""
+async def wipe(life: Life) -> Wiped:
+    """Destroys keys, lease and cache; what to tell the relay."""
     life.wiped = True
     engine = life.engine
     number = max(life.held.mark.number, engine.core.number if engine is not None else 0)
     await close_cache(life)
     told = lease.wipe(life.holder, life.clock.wall_ms(), number, life.random_bytes)
     life.held = replace(life.held, database=None, lock=LockReason.REVOKED)
-    await send(told)
     life.dial = None
     life.tell(DeviceWiped())
+    return told

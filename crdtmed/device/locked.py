@@ -11,6 +11,7 @@ from crdtmed.device.link import Dial, Transport
 from crdtmed.device.outbox import back_off
 from crdtmed.device.session import Opened, Self, Session, Stage
 from crdtmed.device.store_database import StoreError
+from crdtmed.device.telling import tell
 from crdtmed.leasing import OldLease
 from crdtmed.limits import HANDSHAKE_TIMEOUT_MS
 from crdtmed.sealing import CannotOpen
@@ -29,8 +30,7 @@ async def ask_for_lease(life: Life, dial: Dial) -> bool:
             await _ask_once(life, dial)
         if life.engine is not None:
             return True
-        jitter = int.from_bytes(life.random_bytes(2), "big") / 65_535
-        await asyncio.sleep(back_off(attempts, jitter) / 1_000)
+        await asyncio.sleep(back_off(attempts, life.jitter()) / 1_000)
         attempts += 1
     return False
 
@@ -49,7 +49,7 @@ async def _ask_once(life: Life, dial: Dial) -> None:
                     await _opened(life, event)
                     session.leave("renewed", "the device opens its cache, and comes again")
                 elif isinstance(event, wire.Revoked):
-                    await _revoked(life, event, session, transport)
+                    await _revoked(life, event, dial)
                     return
         await _send(session, transport)
     finally:
@@ -72,15 +72,8 @@ async def _opened(life: Life, event: Opened) -> None:
     await open_cache(life)
 
 
-async def _revoked(life: Life, frame: wire.Revoked, session: Session, transport: Transport) -> None:
+async def _revoked(life: Life, frame: wire.Revoked, dial: Dial) -> None:
     """Only what the identity key says is believed.  What is queued cannot be handed over: its key is gone."""
     revocation = unseal(Revocation, frame.revocation, life.profile.anchor.identity)
-    if revocation.device != life.profile.device:
-        return
-
-    async def goodbye(told: wire.Wiped) -> None:
-        session.say(told)
-        with suppress(*_LOST):
-            await _send(session, transport)
-
-    await wipe(life, goodbye)
+    if revocation.device == life.profile.device:
+        await tell(dial, await wipe(life), life.jitter)

@@ -168,8 +168,12 @@ class HandOver(_Frame, frozen=True, tag="hand_over"):
 
 
 class Wiped(_Frame, frozen=True, tag="wiped"):
-    """Key and cache are destroyed; signed under `WIPED_TAG` over device, ``at`` and ``last_number``."""
+    """Key and cache are destroyed; signed before that, under `WIPED_TAG`, over `crdtmed.sealing.wiped_body`.
 
+    It proves itself, so that a device without a key can say it in place of `Hello`.
+    """
+
+    device: DeviceId
     at: Ms
     last_number: Count
     signature: Signature

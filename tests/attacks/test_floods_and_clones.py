@@ -264,7 +264,7 @@ def test_a_revoked_device_writes_nothing_and_hands_over_in_order_of_arrival(tmp_
                 assert (done.taken, done.refused) == (3, ())
                 assert await quarantined(service, thief.id) == [said.statement.ref for said in (late, early, wish)]
                 signature = thief.signer.sign(frames.WIPED_TAG, wiped_body(thief.id, world.now_ms, thief.number))
-                await probe.send(frames.Wiped(world.now_ms, thief.number, signature))
+                await probe.send(frames.Wiped(thief.id, world.now_ms, thief.number, signature))
                 with pytest.raises(Ended) as ended:
                     await probe.ended()
                 assert ended.value.code == "wiped"
@@ -366,6 +366,6 @@ def test_a_wipe_is_confirmed_by_the_device_alone(tmp_path: Path) -> None:
             await revoke(service, thief.id)
             body = wiped_body(thief.id, world.now_ms, 0)
             signature = other.signer.sign(frames.WIPED_TAG, body)
-            assert await refused(port, thief, frames.Wiped(world.now_ms, 0, signature)) == "wipe_not_proven"
+            assert await refused(port, thief, frames.Wiped(thief.id, world.now_ms, 0, signature)) == "wipe_not_proven"
 
     asyncio.run(run())

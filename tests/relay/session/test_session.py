@@ -371,7 +371,7 @@ def test_a_device_out_of_service_may_hand_over_and_confirm_and_nothing_else(worl
     assert tell(session, push(tablet, said)) == []
     (event,) = tell(session, frames.HandOver((said.encoded,)))
     assert isinstance(event, GivenOver)
-    assert tell(session, frames.Wiped(NOW, 3, b"s" * 64)) == [WipeConfirmed(NOW, 3, b"s" * 64)]
+    assert tell(session, frames.Wiped(session.device, NOW, 3, b"s" * 64)) == [WipeConfirmed(NOW, 3, b"s" * 64)]
     closes(session, "revoked", tell(session, frames.SignIn("vera", "x", None)))
 
 
