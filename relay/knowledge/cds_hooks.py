@@ -230,8 +230,9 @@ def _read(of: type[T], data: bytes, what: str) -> T:
     try:
         return msgspec.json.decode(data, type=of)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # The message names a path and types, never the value that was wrong.
-        raise Unusable(f"{what} is not what CDS Hooks 2.0 says: {error}") from None
+        # The message names a path and types; of a value that was wrong it must not.
+        says = re.sub(r"enum value '.*'", "enum value", str(error), flags=re.DOTALL)
+        raise Unusable(f"{what} is not what CDS Hooks 2.0 says: {says}") from None
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
