@@ -62,7 +62,8 @@ DeviceEvent = Event | CacheLocked | CacheOpened | LeaseWarning | DeviceWiped
 class Life:
     """What an open device has.
 
-    ``engine`` is None while the cache is locked; ``dial`` is set while it connects.
+    ``engine`` is None while the cache is locked; ``dial`` is set while it connects.  ``known`` is the same engine, also
+    while it is locked: what was said before a lock can be asked about after it, and who was signed in still is.
     """
 
     files: DeviceFiles
@@ -84,6 +85,7 @@ class Life:
     warned_s: int | None = None
     wipe_at: int | None = None
     wiped: bool = False
+    known: Engine | None = None
 
     @property
     def holder(self) -> lease.Holder:
@@ -171,7 +173,12 @@ async def open_cache(life: Life) -> None:
     if held.base is not None:
         reading = life.clock.reading()
         engine.core.offset_ms = leasing.relay_time(held.base, reading) - reading.wall_ms
-    life.engine, life.database = engine, database
+    if life.known is not None:
+        engine.core.waiters = life.known.core.waiters  # whoever waits goes on waiting
+        engine.core.grant = life.known.core.grant
+        life.known.core = engine.core
+        engine = life.known
+    life.engine, life.database, life.known = engine, database, engine
     if salvaged is not None:
         await engine.core.alarm("store_salvaged", salvage_says(salvaged))
     life.tell(CacheOpened())
