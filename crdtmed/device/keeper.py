@@ -120,6 +120,7 @@ async def look(life: Life) -> None:
         note(life)
         life.held = lease.expired(life.holder, life.held, life.clock.reading())
         dial = life.dial
+        life.engine.use(None)
         await _stop_link(life)
         await close_cache(life)
         life.tell(CacheLocked(state.why))
