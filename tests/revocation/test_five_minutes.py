@@ -183,8 +183,7 @@ async def offline(it: History) -> None:
 
 async def answer_lost(it: History) -> None:
     """The relay takes the outbox, and that it did is never heard: the device waits no longer than it may."""
-    for line in it.net.lines:
-        line.lose = lambda data: isinstance(frames.read_from_relay(data), frames.HandedOver)
+    it.net.lose = lambda data: isinstance(frames.read_from_relay(data), frames.HandedOver)
     it.revoke()
 
 

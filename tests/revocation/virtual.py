@@ -84,7 +84,9 @@ async def verify_inline(checks: Sequence[Check]) -> list[bool]:
 
 async def open_inline(path: Path, key: bytes, device: str, now_ms: int) -> tuple[Inline, None]:
     """Stands in for `crdtmed.device.store_salvage.open_or_salvage`."""
-    return Inline(open_connection(path, key)), None
+    connection = open_connection(path, key)
+    connection.execute("PRAGMA synchronous = OFF")  # the disk takes no part in these histories
+    return Inline(connection), None
 
 
 @dataclass(eq=False)
@@ -100,7 +102,6 @@ class Line:
     gone: bool = False
     mute: bool = False
     deaf: bool = False
-    lose: Callable[[bytes], bool] = lambda _: False
 
     # ---- the device's end: a Transport
 
@@ -129,7 +130,7 @@ class Line:
 
     def write(self, messages: list[bytes]) -> None:
         for data in messages:
-            if not self.gone and not self.mute and not self.lose(data):
+            if not self.gone and not self.mute and not self.net.lose(data):
                 asyncio.get_running_loop().call_later(self.net.delay_s, self.inbox.put_nowait, data)
 
     def close_by_relay(self) -> None:
@@ -183,6 +184,7 @@ class Net:
     up: bool = True
     hub: Hub | None = None
     lines: set[Line] = field(default_factory=set)
+    lose: Callable[[bytes], bool] = lambda _: False
 
     def __post_init__(self) -> None:
         self.start()
