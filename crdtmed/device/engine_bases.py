@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from crdtmed import keys
 from crdtmed.device import engine_subset, store
-from crdtmed.device.engine_core import DIRECTORY, READER, Core
+from crdtmed.device.engine_core import DIRECTORY, READER, Check, Core
 from crdtmed.device.engine_types import Alarm, Event
 from crdtmed.device.replicas import Held, fresh
 from crdtmed.device.session import BaseCame, RunCame
@@ -14,10 +15,11 @@ from crdtmed.device.store_database import Connection
 from crdtmed.documents import is_request
 from crdtmed.limits import COMPACT_AFTER_UPDATES
 from crdtmed.replica import ReplicaBroken
-from crdtmed.signed import DocumentDigest, Forged, unseal
+from crdtmed.signed import TAGS, DocumentDigest, Forged, read
 from crdtmed.statement import SignedStatement
 from crdtmed.trust import HEAD, BadDirectory, read_directory
 from crdtmed.updates import Malformed
+from crdtmed.wire.frames import BaseState
 
 NOTHING: Final = b"\x00\x00"
 """The update of a document that holds nothing."""
@@ -41,6 +43,7 @@ class Burst:
     judged_back: list[str] = field(default_factory=list)
     restamp: list[str] = field(default_factory=list)
     directory: bool = False
+    digests: list[Check] = field(default_factory=list)
 
 
 async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
@@ -55,7 +58,7 @@ async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
     target = held if merges and held is not None else fresh(READER, name)
     try:
         target.applied(target.replica.apply(base.update))
-        if not _digest_holds(core, target, base.digest, base.epoch, base.position):
+        if not _digest_holds(core, burst, target, base):
             raise Mismatch("it is not what its digest says")
     except (Malformed, ReplicaBroken, Mismatch) as error:
         if merges:
@@ -173,19 +176,27 @@ def _noticed(core: Core, burst: Burst, held: Held) -> None:
     held.troubles.clear()
 
 
-def _digest_holds(core: Core, held: Held, data: bytes, epoch: str, position: int) -> bool:
+def _digest_holds(core: Core, burst: Burst, held: Held, base: BaseState) -> bool:
+    """Whether a document is what its digest says; the signature is checked with those of the whole burst."""
     if core.relay is None:
         return False
     try:
-        digest = unseal(DocumentDigest, data, core.relay.public)
+        digest = read(DocumentDigest, base.digest)
     except Forged:
         return False
+    signature, body = base.digest[: keys.SIGNATURE_BYTES], base.digest[keys.SIGNATURE_BYTES :]
+    burst.digests.append((core.relay.public, TAGS[DocumentDigest], body, signature))
     return (digest.document, digest.epoch, digest.position, digest.content) == (
-        held.document.name,
-        epoch,
-        position,
+        base.document,
+        base.epoch,
+        base.position,
         held.replica.digest(),
     )
+
+
+async def digests_are_signed(core: Core, burst: Burst) -> bool:
+    """Whether the relay signed the digest of every document of the burst; many are checked at once."""
+    return not burst.digests or all(await core.ports.verify(burst.digests))
 
 
 async def _distrust(core: Core, burst: Burst, name: str, why: str) -> None:

@@ -45,10 +45,14 @@ async def receive(core: Core, data: Sequence[bytes]) -> None:
     for frame in data:
         for event in session.receive(frame, core.ports.now_ms()):
             await _take(core, burst, final, event)
+    if not await engine_bases.digests_are_signed(core, burst):
+        await _undo(core, "forged", "the relay sent a document under a digest that it did not sign")
+        await core.alarm("forged", "the relay sent a document under a digest that it did not sign; nothing was taken")
+        return
     try:
         await _commit(core, burst, final)
     except StoreError:
-        await _undo(core)
+        await _undo(core, "store", "this device cannot write its store")
         raise
     await _told(core, burst, final)
 
@@ -233,10 +237,10 @@ def _progress(core: Core, burst: Burst, final: list[Verdict]) -> None:
         core.flush_total = core.flush_total if waiting else 0
 
 
-async def _undo(core: Core) -> None:
-    """The burst could not be written: memory goes back to what the store has, as far as it can still be read."""
+async def _undo(core: Core, code: str, says: str) -> None:
+    """The burst does not count: memory goes back to what the store has, and the conversation ends."""
     if core.session is not None:
-        core.session.leave("store", "this device cannot write its store")
+        core.session.leave(code, says)
     core.held.clear()
     core.writers.clear()
     opened = await core.ports.database.run(lambda connection: store.open_store(connection, core.ports.device))

@@ -627,6 +627,34 @@ def test_a_base_that_is_not_what_its_digest_says_is_not_believed(tmp_path: Path)
     run(story())
 
 
+def test_a_base_whose_digest_the_relay_did_not_sign_is_not_believed(tmp_path: Path) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with other.engine() as theirs, linked(theirs.core, relay):
+            await administer(theirs, 1)
+            await settle(theirs)
+        honest = relay._digest
+        relay._digest = lambda document: bytes(64) + honest(document)[64:]  # type: ignore[method-assign]  # nobody's
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            said = await administer(engine, 2)
+            async with linked(engine.core, relay):
+
+                async def told() -> bool:
+                    return "forged" in [entry.code for entry in await engine.inbox()]
+
+                await until(told)
+            assert [entry.ref for entry in await engine.statements(LOG)] == [said.ref]
+            assert not engine.core.rows
+            relay._digest = honest  # type: ignore[method-assign]  # and its end
+            async with linked(engine.core, relay):
+                await settle(engine)
+            assert len(await engine.statements(LOG)) == 2
+
+    run(story())
+
+
 def test_a_forged_author_does_not_count_and_is_an_alarm(tmp_path: Path) -> None:
     async def story() -> None:
         device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
