@@ -59,7 +59,6 @@ class Batch:
     _revoked: dict[str, bool] = field(default_factory=dict)
     _clients: dict[int, LiveClient] = field(default_factory=dict)
     _numbers: dict[str, int] = field(default_factory=dict)
-    _awaited: dict[str, int] | None = None
     _snapshot: tuple[str | None] | None = None
 
     # ---- facts ----------------------------------------------------------------------------------------------
@@ -102,9 +101,9 @@ class Batch:
 
     def awaited(self) -> dict[str, int]:
         """Every statement that was told to wait, and since when."""
-        if self._awaited is None:
-            self._awaited = self.record.all_awaited()
-        return self._awaited
+        if self.live.awaited is None:
+            self.live.awaited = self.record.all_awaited()
+        return self.live.awaited
 
     def register(self, document: str, key: str) -> RegisterValue | None:
         put = self._put.get(document)

@@ -61,7 +61,8 @@ class Fanout:
         if held is None or document not in held:
             return None
         standing = self.standing.get(document)
-        if standing is not None and standing[0] == epoch and standing[1] > position:
+        if standing is not None and standing[1] > position:
+            # It was read before a commit that has been spread since.
             return (epoch, position)
         self.standing[document] = (epoch, position)
         held[document] = position

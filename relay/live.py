@@ -61,6 +61,7 @@ class Live:
     documents: OrderedDict[str, LiveDocument] = field(default_factory=OrderedDict)
     registers: OrderedDict[tuple[str, str], Held] = field(default_factory=OrderedDict)
     authors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    awaited: dict[str, int] | None = None
     version: int | None = None
 
     def drop(self) -> None:
@@ -68,6 +69,7 @@ class Live:
         self.documents.clear()
         self.registers.clear()
         self.authors.clear()
+        self.awaited = None
 
     def trim(self) -> None:
         """Back to its bounds, the longest unused first; only between batches."""
