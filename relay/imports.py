@@ -256,7 +256,8 @@ def _read(reader: _Reader[R], data: bytes) -> tuple[Row[R], ...]:
             continue
         except msgspec.ValidationError as error:
             says, _, path = str(error).partition(" - at `$.")
-            errors.append(RowError(line, _column(path), says))
+            column = _column(path)
+            errors.append(RowError(line, column, _for_people(says, column, row)))
             continue
         errors.extend(RowError(line, _column(problem.field), problem.says) for problem in reader.problems(value))
         earlier = first.setdefault(reader.key(value), line)
@@ -266,6 +267,27 @@ def _read(reader: _Reader[R], data: bytes) -> tuple[Row[R], ...]:
     if errors:
         raise ImportRefused(errors)
     return tuple(found)
+
+
+_FORMS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("code", "item"), "printable ASCII without spaces and /, at most 64 characters"),
+    **dict.fromkeys(
+        ("ingredients", "classes", "allergies"), "codes of printable ASCII without spaces, at most 64 each"
+    ),
+    **dict.fromkeys(("counting_unit", "unit"), "a UCUM unit of printable ASCII without spaces, at most 32 characters"),
+    **dict.fromkeys(("id", "care_sites"), "a-z, 0-9, dot, dash and underscore, at most 32 characters"),
+    "lot": "1 to 20 printable ASCII characters",
+}
+
+
+def _for_people(says: str, column: str, row: Mapping[str, str]) -> str:
+    """What a model says of a value, as something to do."""
+    if "regex" in says and column in _FORMS:
+        return f"is {row[column][:40]!r}: write {_FORMS[column]}"
+    if says.endswith("of length >= 1"):
+        return "is blank, or has a blank part: write something"
+    found = re.search(r"of length <= ([0-9]+)$", says)
+    return f"has more than {found[1]} characters or parts: shorten it" if found else says
 
 
 def _column(path: str) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from crdtmed.ids import is_scope_id
 from crdtmed.limits import MAX_GRANT_HOURS, MAX_OFFLINE_LEASE_HOURS, MIN_OFFLINE_LEASE_HOURS
 
 PREFIX: Final = "CRDTMED_RELAY_"
@@ -105,6 +106,14 @@ def _value(name: str, raw: Any) -> Any:
     return Path(raw) if raw else None
 
 
+def _address(text: str) -> SplitResult | None:
+    try:
+        found = urlsplit(text)
+        return found if found.port != 0 else None
+    except ValueError:
+        return None
+
+
 def _range(name: str, value: int, low: int, high: int, unit: str) -> list[str]:
     return [] if low <= value <= high else [f"{name}: is {value}: write {low} to {high} {unit}"]
 
@@ -135,9 +144,11 @@ def _problems(settings: Settings) -> list[str]:
             found.append(f"{name}: there is no file {path}")
     if settings.passphrase_file is not None and not settings.passphrase_file.is_file():
         found.append(f"passphrase_file: there is no file {settings.passphrase_file}")
+    if not is_scope_id(settings.name):
+        found.append(f"name: is {settings.name[:40]!r}: write a-z, 0-9, dot, dash and underscore, at most 32")
     if settings.knowledge_url:
-        url = urlsplit(settings.knowledge_url)
-        if url.scheme not in ("https", "http") or not url.hostname:
+        url = _address(settings.knowledge_url)
+        if url is None or url.scheme not in ("https", "http") or not url.hostname:
             found.append(f"knowledge_url: is {settings.knowledge_url!r}: write an address that begins with https://")
         elif url.scheme == "http" and url.hostname not in LOOPBACK:
             found.append("knowledge_url: plain http sends patients' orders in clear; write https://")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+import uvloop
 
 from relay.app import listen, server_of
 from relay.batch import Batch
@@ -36,7 +37,7 @@ def serve(settings: Settings, port_file: Path | None = None) -> int:
     """Runs the relay until SIGTERM or SIGINT; raises `CannotOpen` with one line where it cannot start."""
     configure(settings.log_level)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(settings, port_file))
+        uvloop.run(_serve(settings, port_file))
     return 0
 
 
