@@ -7,9 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crdtmed.aggregates.draft_view import draft_digest, draft_view
 from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.medication_administration import Administer, OfVerbal
-from crdtmed.aggregates.prescription import Stop
+from crdtmed.aggregates.prescription import Sign, Stop
+from crdtmed.aggregates.prescription_draft import (
+    Dose,
+    DraftWrite,
+    GroupValue,
+    Medication,
+    Route,
+    Supply,
+    Timing,
+    group_of,
+)
 from crdtmed.aggregates.stock_item import Movement, MovementType, Receipt, StockRegister
 from crdtmed.documents import parse
 from crdtmed.limits import SEGMENT_GRACE_MS
@@ -20,6 +31,7 @@ from crdtmed.updates import ItemId, read_relay_update
 from crdtmed.verdict import Status, Verdict, decode_verdict
 from crdtmed.wire.frames import Want
 from relay.admission.effects import Effect, Move, Put
+from relay.admission.facts import ChallengeState, KnowledgeAnswer
 from relay.applying import apply
 from relay.batch import Batch
 from relay.commit import HandBack, Outcome
@@ -250,6 +262,44 @@ def test_a_request_takes_no_place_and_its_verdict_names_the_patients_document() 
     assert verdict.position == world.record.documents()["patient/p1"]
     again = world.commit(world.request(tablet, said))
     assert again.verdicts == outcome.verdicts
+
+
+def test_a_signed_draft_leaves_its_document_and_stays_on_record() -> None:
+    world = World()
+    tablet = world.tablet()
+    groups: tuple[GroupValue, ...] = (
+        Medication("amox-500", "Amoxicillin 500 mg"),
+        Dose(quantity=Quantity("1", "{capsule}")),
+        Route("26643006", "Oral"),
+        Timing(frequency=3, period="1", period_unit="d"),
+        Supply(30, "{capsule}", 0, "pharmacy"),
+    )
+    writes: list[SignedStatement] = []
+    for value in groups:
+        seen = tuple(each.statement.ref for each in writes)
+        writes.append(tablet.say(DraftWrite("rx1", group_of(value), value), DRAFTS, seen=seen))
+    other = tablet.dose("p1", "rx2")
+    outcomes = [world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, *writes, other)))]
+    held = base_of(world, DRAFTS)
+    digest = draft_digest(draft_view([each.statement for each in writes]))
+    seen = tuple(each.statement.ref for each in writes)
+    sign = tablet.say(Sign("rx1", digest), "patient/p1", seen=seen, challenge=b"c" * 16)
+    answer = KnowledgeAnswer(world.record.documents()["patient/p1"], digest, "snapshot-1")
+    outcomes.append(world.commit(world.request(tablet, sign, challenge=ChallengeState.FRESH, answer=answer)))
+    (verdict,) = verdicts(outcomes[-1])
+    assert (verdict.status, verdict.code) == (Status.ACCEPTED, "")
+    assert verdict.position == world.record.documents()["patient/p1"]
+    # Who follows, who takes the whole, and who merges the whole into what it holds: all have the other draft alone.
+    row = world.record.document(DRAFTS)
+    assert row is not None
+    held.apply(whole(world.record, row).update)
+    for replica in (fold(*outcomes), base_of(world, DRAFTS), held):
+        assert replica.values() == [other.encoded]
+    assert {each.ref for each in world.record.statements()} >= {each.statement.ref for each in writes}
+    again = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, *writes)))
+    assert {verdict.status for verdict in verdicts(again)} == {Status.ACCEPTED}
+    assert base_of(world, DRAFTS).values() == [other.encoded]
+    assert world.verify().findings == ()
 
 
 def test_the_statement_of_a_revoked_device_is_not_judged() -> None:
