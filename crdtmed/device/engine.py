@@ -12,6 +12,7 @@ from crdtmed.aggregates.content import Content
 from crdtmed.clock import Stamp
 from crdtmed.contract import Kind
 from crdtmed.device import (
+    engine_ask,
     engine_bases,
     engine_heal,
     engine_revoked,
@@ -25,9 +26,7 @@ from crdtmed.device.engine_core import DIRECTORY, Core, Ports
 from crdtmed.device.engine_types import (
     SETTLED,
     STATE_OF,
-    DeviceError,
     Entry,
-    NotAllowed,
     Queued,
     Report,
     Standing,
@@ -36,7 +35,6 @@ from crdtmed.device.engine_types import (
 )
 from crdtmed.device.inbox import InboxEntry
 from crdtmed.device.outbox import Phase, scope_of
-from crdtmed.device.session import Stage
 from crdtmed.signed import Grant, Register
 from crdtmed.trust import Anchor, Directory
 from crdtmed.verdict import Status, Verdict
@@ -173,7 +171,7 @@ class Engine:
 
     def synced_at(self, target: str) -> int | None:
         """When a document, or the newest held segment of a log, was last up to date (ms); None for never."""
-        times = [self.core.rows[name].synced_at for name in self._documents_of(target)]
+        times = [self.core.synced_at(name) for name in self._documents_of(target) if name in self.core.rows]
         return max(times, default=None)
 
     def _documents_of(self, target: str) -> list[str]:
@@ -226,55 +224,17 @@ class Engine:
 
     def status(self) -> Report:
         """How the device stands, from memory."""
-        core = self.core
-        session = core.session
-        times = [row.synced_at for row in core.rows.values()]
-        return Report(
-            device=core.ports.device,
-            connected=session is not None and session.stage is Stage.OPEN,
-            revoked=core.revoked,
-            user=core.grant.user if core.grant is not None else None,
-            outbox=len(core.outbox),
-            inbox=core.inbox_open,
-            documents=len(core.rows),
-            behind=sum(not place.live for place in session.places.values()) if session is not None else 0,
-            unverified=sum(len(held.unverified) for held in core.held.values()),
-            relay_ms=core.relay_now(),
-            synced_at=min(times, default=None),
-            directory_stale=core.directory is None or core.directory.is_stale(core.relay_now()),
-            last_number=core.number,
-        )
+        return engine_ask.report(self.core)
 
     # ---- the relay ----------------------------------------------------------------------------------------
 
     async def sign_in(self, user: str, password: str, pin: str | None) -> bytes:
-        """The signed `Grant` of a user who signs in with the relay; ``pin`` becomes the one that opens grants offline.
-
-        Raises `NotAllowed` with the relay's code, or `DeviceError` ``needs_relay`` where it is not there.
-        """
-        frame = await self._asked("sign_in", wire.SignIn(user, password, pin))
-        if isinstance(frame, wire.SignedIn):
-            return frame.grant
-        code = frame.code if isinstance(frame, wire.SignInFailed) else "no_answer"
-        raise NotAllowed(code, f"{user} could not sign in", "check the user name and the password")
+        """The signed `Grant` of a user who signs in with the relay; see `engine_ask.sign_in`."""
+        return await engine_ask.sign_in(self.core, user, password, pin)
 
     async def roster(self, site: str) -> tuple[wire.SealedGrant, ...]:
-        """The grants issued ahead for a site on this device; raises `DeviceError` where the relay is not there."""
-        frame = await self._asked("roster", wire.AskRoster(site))
-        return frame.grants if isinstance(frame, wire.Roster) else ()
-
-    async def _asked(self, what: str, frame: wire.ToRelay) -> wire.ToDevice:
-        session = self.core.session
-        if session is None or session.stage is not Stage.OPEN:
-            raise DeviceError("needs_relay", f"{what} needs the relay, and this device is not connected", "connect")
-        answer: asyncio.Future[wire.ToDevice] = asyncio.get_running_loop().create_future()
-        self.core.answers.setdefault(what, []).append(answer)
-        session.say(frame)
-        self.core.wake()
-        try:
-            return await answer
-        except ConnectionError as error:
-            raise DeviceError("needs_relay", f"{what}: {error}", "connect and try again") from None
+        """The grants issued ahead for a site on this device; see `engine_ask.roster`."""
+        return await engine_ask.roster(self.core, site)
 
     def wipe_confirmation(self, at_ms: int) -> wire.Wiped:
         """What confirms the wipe of a revoked device: signed while the key is there, sent by `send` after the wipe."""
@@ -340,7 +300,8 @@ async def open_engine(
             core.handing.setdefault(signed.statement.document, {})[ref] = signed
     held = await core.hold(DIRECTORY)
     if held is not None:
-        engine_bases.read_the_directory(core, engine_bases.Burst(), held)
+        digest = await ports.database.run(lambda connection: store.kept_bytes(connection, store.DIRECTORY))
+        engine_bases.read_the_directory(core, engine_bases.Burst(), held, digest)
     if high_number > core.number:
         await engine_heal.number_above(
             core,

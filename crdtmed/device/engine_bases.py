@@ -12,12 +12,12 @@ from crdtmed.device.replicas import Held, fresh
 from crdtmed.device.session import BaseCame, RunCame
 from crdtmed.device.store import BaseRow
 from crdtmed.device.store_database import Connection
-from crdtmed.documents import is_request
+from crdtmed.documents import is_request, map_digest
 from crdtmed.limits import COMPACT_AFTER_UPDATES
 from crdtmed.replica import ReplicaBroken
-from crdtmed.signed import TAGS, DocumentDigest, Forged, read
+from crdtmed.signed import TAGS, DirectoryHead, DocumentDigest, Forged, read
 from crdtmed.statement import SignedStatement
-from crdtmed.trust import HEAD, BadDirectory, read_directory
+from crdtmed.trust import HEAD, BadDirectory, Directory, follow, read_directory, rotations_in
 from crdtmed.updates import Malformed
 from crdtmed.wire.frames import BaseState
 
@@ -30,7 +30,8 @@ class Burst:
     """What a burst of frames does: written in one transaction, told after it.
 
     ``wholes`` and ``runs`` are of documents, ``lacking`` what a new epoch does not have (document, reference, bytes),
-    ``resign`` references of statements to be signed again with corrected time.
+    ``restamp`` references of
+    statements to be signed again with corrected time, ``directory`` the digest of a directory that was verified.
     """
 
     wholes: dict[str, bytes] = field(default_factory=dict)
@@ -42,7 +43,7 @@ class Burst:
     changed: set[str] = field(default_factory=set)
     judged_back: list[str] = field(default_factory=list)
     restamp: list[str] = field(default_factory=list)
-    directory: bool = False
+    directory: bytes = b""
     digests: list[Check] = field(default_factory=list)
 
 
@@ -142,19 +143,26 @@ class Mismatch(Exception):
     """A document is not what its digest says."""
 
 
-def read_the_directory(core: Core, burst: Burst, held: Held) -> None:
-    """Believes a directory whose every entry is signed and whose head is not older; else keeps the one before."""
+def read_the_directory(core: Core, burst: Burst, held: Held, verified: bytes = b"") -> None:
+    """Believes a directory whose every entry is signed and whose head is not older; else keeps the one before.
+
+    ``verified`` is the digest of the one that was verified before this start: its signatures are not checked again.
+    """
     entries = held.content()
     if HEAD not in entries:
         return  # nothing has come of it yet
     try:
-        found = read_directory(entries, core.anchor, core.head, core.directory)
+        before = core.directory
+        if before is None and verified and map_digest(entries) == verified:
+            anchor = follow(core.anchor, rotations_in(entries))
+            before = Directory(anchor, read(DirectoryHead, entries[HEAD]), {}, {}, (), None, entries)
+        found = read_directory(entries, core.anchor, core.head, before)
     except BadDirectory as error:
         burst.alarms.append(Alarm(f"directory_{error.reason}", error.says))
         return
     core.directory = found
     core.head = found.head.version
-    burst.directory = True
+    burst.directory = map_digest(entries)
     if found.anchor != core.anchor:
         core.anchor = found.anchor
         core.ports.anchored(found.anchor)

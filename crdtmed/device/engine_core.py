@@ -11,7 +11,7 @@ from crdtmed.device import inbox, store
 from crdtmed.device.engine_types import Alarm, Changed, Event, State
 from crdtmed.device.outbox import Outbox
 from crdtmed.device.replicas import Held, fresh, load
-from crdtmed.device.session import Session
+from crdtmed.device.session import Session, Stage
 from crdtmed.device.store import BaseRow
 from crdtmed.device.store_database import Connection, Database
 from crdtmed.documents import parse
@@ -131,6 +131,11 @@ class Core:
         now = self.relay_now()
         for stamp in stamps:
             self.stamp = clock.receive(self.stamp, Stamp(stamp), now)
+
+    def synced_at(self, name: str) -> int:
+        """When a document that is held was last known to be up to date (device's clock, ms): now, while it is live."""
+        live = self.session is not None and self.session.stage is Stage.OPEN and self.session.is_live(name)
+        return self.ports.now_ms() if live else self.rows[name].synced_at
 
     def jitter(self) -> float:
         """A random fraction in 0..1."""

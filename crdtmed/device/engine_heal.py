@@ -125,13 +125,12 @@ def renew_challenges(core: Core) -> None:
             item.stale = now - item.said.said_at < CHALLENGE_MS
 
 
-async def blame(core: Core, code: str, says: str) -> None:
-    """The relay closed the conversation over something that was pushed.
+async def blame(core: Core, code: str, says: str, flying: Sequence[Item]) -> None:
+    """The relay closed the conversation, perhaps over something that was ``flying``.
 
     What was under way travels alone from now on, one at a time; what is alone and closes it again is set aside, whole,
     in the inbox.
     """
-    flying = core.outbox.flying()
     if code in BLAMELESS or not flying:
         return
     core.outbox.careful = True

@@ -1,6 +1,7 @@
 """The conversation as the engine has it: begun, taken in burst by burst, kept up, and ended."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from crdtmed.device import (
     engine_bases,
@@ -63,10 +64,8 @@ async def lost(core: Core, code: str, says: str, by_relay: bool = False) -> None
     if session is None:
         return
     live = [name for name, place in session.places.items() if place.live and name in core.rows]
-    if by_relay:
-        await engine_heal.blame(core, code, says)
-    if by_relay and code == "replaced":
-        await core.alarm("another_copy", "this device is connected from elsewhere too: its store or keys were copied")
+    # Memory first: a store that cannot be written just now must not leave anything under way for ever.
+    flying = core.outbox.flying()
     core.outbox.all_again()
     for writer in core.writers.values():
         writer.current = False
@@ -80,8 +79,14 @@ async def lost(core: Core, code: str, says: str, by_relay: bool = False) -> None
     core.challenges.clear()
     core.answers.clear()
     now = core.ports.now_ms()
-    await core.ports.database.run(lambda connection: store.mark_synced(connection, live, now))
+    for name in live:
+        core.rows[name] = replace(core.rows[name], synced_at=now)
     core.tell(Disconnected(code, says))
+    if by_relay:
+        await engine_heal.blame(core, code, says, flying)
+    if by_relay and code == "replaced":
+        await core.alarm("another_copy", "this device is connected from elsewhere too: its store or keys were copied")
+    await core.ports.database.run(lambda connection: store.mark_synced(connection, live, now))
 
 
 async def tick(core: Core) -> None:
@@ -189,6 +194,7 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
         store.drop_hand_back(connection, burst.judged_back)
         if burst.directory:
             store.keep_int(connection, store.HEAD, core.head)
+            store.keep_bytes(connection, store.DIRECTORY, burst.directory)
         for alarm in burst.alarms:
             inbox.put(connection, alarm.code, alarm.says, now)
         return inbox.count(connection)

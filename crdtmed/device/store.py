@@ -15,6 +15,8 @@ NUMBER: Final = "number"
 STAMP: Final = "stamp"
 DEVICE: Final = "device"
 HEAD: Final = "head"
+DIRECTORY: Final = "directory"
+"""The digest of the directory whose every signature was verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,17 @@ def kept_int(connection: Connection, name: str) -> int:
     """The whole number kept under ``name``; 0 where there is none."""
     row = connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
     return decode_int(bytes(row[0])) if row is not None else 0
+
+
+def keep_bytes(connection: Connection, name: str, value: bytes) -> None:
+    """Keeps bytes under ``name``."""
+    connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
+
+
+def kept_bytes(connection: Connection, name: str) -> bytes:
+    """The bytes kept under ``name``; none where there are none."""
+    row = connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+    return bytes(row[0]) if row is not None else b""
 
 
 def open_store(connection: Connection, device: str) -> Opened:

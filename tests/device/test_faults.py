@@ -23,6 +23,7 @@ from crdtmed.device.engine_types import (
     State,
 )
 from crdtmed.device.link import Transport
+from crdtmed.device.store import put_base
 from crdtmed.device.store_database import Connection
 from crdtmed.limits import COMPACT_AFTER_UPDATES
 from crdtmed.reasons import Awaits, Busy, PatientMoved, Redo, Restamp, SegmentClosed
@@ -910,6 +911,49 @@ def test_an_older_directory_is_refused_and_the_newer_one_stays(tmp_path: Path) -
             assert "bbbbbbbb" in engine.directory.certificates
         async with device.engine() as engine:
             assert engine.core.head == head
+
+    run(story())
+
+
+def test_a_directory_that_was_verified_is_not_verified_again_at_the_next_start(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine, linked(engine.core, relay):
+            await until(lambda: engine.directory is not None)
+            await until(lambda: "directory" in engine.core.rows)
+        async with device.engine() as engine:
+            assert engine.directory is not None
+            assert device.name in engine.directory.certificates
+            row, snapshot = engine.core.rows["directory"], relay.document("directory").replica.snapshot()
+            forged = relay.document("directory").replica.map()
+            relay.document("directory").replica.set({"device/aaaaaaaa": bytes(64) + forged["device/aaaaaaaa"][64:]})
+            spoiled = relay.document("directory").replica.snapshot()
+            assert spoiled != snapshot
+            await engine.core.ports.database.run(lambda held: put_base(held, row, spoiled))
+        async with device.engine() as engine:
+            assert engine.directory is None, "what is not what was verified is verified"
+
+    run(story())
+
+
+def test_the_age_of_the_cache_is_that_of_the_connection(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await administer(engine, 1)
+                await settle(engine)
+                device.now += 7_000
+                assert engine.synced_at(LOG) == engine.status().synced_at == device.now
+            last = device.now
+            device.now += 50_000
+            assert engine.synced_at(LOG) == last
+        async with device.engine() as engine:
+            assert engine.synced_at(LOG) == engine.status().synced_at == last
+            assert engine.synced_at(DRAFTS) is None
 
     run(story())
 
