@@ -20,6 +20,7 @@ from rich.console import Console
 from crdtmed.aggregates.prescription_draft import Group, Supply
 from crdtmed.device.device import Device
 from crdtmed.ward import day as acts
+from crdtmed.ward import incidents
 from crdtmed.ward.balance import Balance, Copy, expected_refills, strike
 from crdtmed.ward.board import Board
 from crdtmed.ward.day import Day, Progress
@@ -125,7 +126,7 @@ async def _acts(day: Day, board: Board) -> None:
         board.tell(f"{len(devices)} devices are enrolled, each with its own encrypted store")
 
     async def draft_together() -> None:
-        shared.append(await acts.two_tablets_draft(day, devices["ada"], devices["bo"], first))
+        shared.append(await incidents.two_tablets_draft(day, devices["ada"], devices["bo"], first))
 
     async def everything_arrives() -> None:
         await hospital.synced(*(hospital.devices[name] for name in hospital.devices if name != "tablet-noel"))
@@ -136,15 +137,15 @@ async def _acts(day: Day, board: Board) -> None:
         lambda: acts.dispense_orders(day, devices["pia"]),
         lambda: acts.give_doses(day, devices["nina"]),
         draft_together,
-        lambda: acts.cards_and_override(day, devices["ada"], second),
+        lambda: incidents.cards_and_override(day, devices["ada"], second),
         lambda: hospital.synced(devices["pia"], devices["quentin"]),
-        lambda: acts.pharmacy_outage(day, (devices["pia"], devices["quentin"]), first, shared[0]),
-        lambda: acts.resolve_conflicts(day, (devices["pia"], devices["quentin"])),
-        lambda: acts.corrections(day, devices["nina"], first, shared[0]),
-        lambda: acts.two_reconciliations(day, devices["nina"], devices["noel"], first),
-        lambda: acts.refused_and_adjusted(day, devices["nina"], devices["sol"]),
-        lambda: acts.stolen_tablet(day, "tablet-noel", first, shared[0]),
-        lambda: acts.reenter(day, devices["nina"], first),
+        lambda: incidents.pharmacy_outage(day, (devices["pia"], devices["quentin"]), first, shared[0]),
+        lambda: incidents.resolve_conflicts(day, (devices["pia"], devices["quentin"])),
+        lambda: incidents.corrections(day, devices["nina"], first, shared[0]),
+        lambda: incidents.two_reconciliations(day, devices["nina"], devices["noel"], first),
+        lambda: incidents.refused_and_adjusted(day, devices["nina"], devices["sol"]),
+        lambda: incidents.stolen_tablet(day, "tablet-noel", first, shared[0]),
+        lambda: incidents.reenter(day, devices["nina"], first),
         everything_arrives,
     ]
     board.acts(len(steps))
