@@ -85,9 +85,7 @@ def faults(path: str, text: str) -> list[str]:
     for number, line in enumerate(text.splitlines(), 1):
         found += [f"{path}:{number}: {what}" for what, words in FORBIDDEN.items() if words.search(line)]
         if path.endswith(".py") and unexplained(line):
-            found.append(
-                f"{path}:{number}: a checker is silenced without its code, or without a reason after it"
-            )
+            found.append(f"{path}:{number}: a checker is silenced without its code, or without a reason after it")
         if path.startswith("tests/") and _SLEEP.search(line):
             found.append(f"{path}:{number}: a test that sleeps; wait for the event itself")
     if path.startswith(("crdtmed/", "relay/")) and path.endswith(".py"):
@@ -150,10 +148,7 @@ def test_nothing_unexpected_stands_at_the_top() -> None:
 
 def pins(lock: str) -> dict[str, str]:
     """Package -> exact version, from the text of the lock."""
-    return {
-        canonicalize_name(name): version
-        for name, version in re.findall(r"^([\w.-]+)==([\w.+!-]+)", lock, re.M)
-    }
+    return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([\w.+!-]+)", lock, re.M)}
 
 
 def test_the_lock_holds_what_pyproject_asks_for() -> None:

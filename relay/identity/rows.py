@@ -109,7 +109,7 @@ def _all(table: Table) -> Sql:
 
 
 def _values(row: object) -> dict[str, object]:
-    return {f"v_{name}": getattr(row, name) for name in row.__dataclass_fields__}  # type: ignore[attr-defined]  # rows
+    return {f"v_{name}": getattr(row, name) for name in row.__dataclass_fields__}  # type: ignore[attr-defined]  # every row is a dataclass
 
 
 _LEASE_FIELDS: Final = ("lease_serial", "leased_at", "key_id", "key_since", "wrapped", "wrapped_before")

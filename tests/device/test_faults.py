@@ -636,7 +636,7 @@ def test_a_base_whose_digest_the_relay_did_not_sign_is_not_believed(tmp_path: Pa
             await administer(theirs, 1)
             await settle(theirs)
         honest = relay._digest
-        relay._digest = lambda document: bytes(64) + honest(document)[64:]  # type: ignore[method-assign]  # nobody's
+        relay._digest = lambda document: bytes(64) + honest(document)[64:]  # type: ignore[method-assign]  # a digest that nobody signed
         async with device.engine() as engine:
             await engine.subscribe([P1])
             said = await administer(engine, 2)

@@ -185,6 +185,21 @@ class Hospital:
 
             await eventually(device, level)
 
+    async def holds(self, device: Device, holds: Callable[[], Awaitable[bool]]) -> None:
+        """Waits until ``holds()``."""
+        await eventually(device, holds)
+
+    def same_everywhere(self) -> None:
+        """Every document that two devices hold has the same content on both."""
+        digests: dict[str, dict[str, bytes]] = {}
+        for name, device in self.devices.items():
+            for document, held in device.engine.core.held.items():
+                digests.setdefault(document, {})[name] = held.replica.digest()
+        shared = {document: found for document, found in digests.items() if len(found) > 1}
+        assert shared, "devices have documents in common"
+        for document, found in shared.items():
+            assert len(set(found.values())) == 1, f"{document} differs on {', '.join(found)}"
+
     def places(self) -> dict[str, tuple[str, int]]:
         """Where the relay's documents stand, as its database says: epoch and position by name."""
         with closing(open_sqlite(database_of(self.settings), read_only=True)) as connection:

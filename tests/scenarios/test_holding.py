@@ -45,7 +45,7 @@ def test_a_patient_moved_away_is_purged_and_what_was_said_is_still_sent(tmp_path
         await nia.connect()
         state = await said.settled()
         assert await nia.until(lambda: any(isinstance(one, Evicted) for one in heard), PATIENCE_S)
-        it.line(f"her statement is {state}, {(await said.verdict()).code}")  # type: ignore[union-attr]
+        it.line(f"her statement is {state}, {(await said.verdict()).code}")  # type: ignore[union-attr]  # it is there once this is reached
         with pytest.raises(DeviceError, match="not_held"):
             await nia.patient("p1")
         assert not [name for name in nia.engine.core.rows if name.startswith("patient/p1")]
@@ -237,7 +237,7 @@ def test_a_stolen_tablet_hands_over_what_it_has_and_destroys_itself(tmp_path: Pa
 
         await eventually(ana, listed)
         (found,) = (await ana.patient("p1")).quarantined
-        it.line(f"ana finds {found.register.ref} in quarantine, of {found.label.name}")  # type: ignore[union-attr]
+        it.line(f"ana finds {found.register.ref} in quarantine, of {found.label.name}")  # type: ignore[union-attr]  # it is there once this is reached
         again = await it.settled("ana", "enters it again", ana.reenter(found))
         assert again is not None
         await it.synced()

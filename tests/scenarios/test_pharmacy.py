@@ -45,7 +45,7 @@ def test_an_outage_of_four_hours_with_receipts_and_dispenses(tmp_path: Path) -> 
         await it.queued("pia", "dispenses 10 of A1", pia.dispense("p1", rx, lot="A1", quantity=10))
         it.line(f"her till shows {await lot(pia, 'N1')}; {await lot(pia, 'A1')}")
         (entry,) = (await pia.site("pharm")).queue
-        it.line(f"its queue shows {entry.remaining} to dispense, {entry.tentative} tentatively, for {entry.label.name}")  # type: ignore[union-attr]
+        it.line(f"its queue shows {entry.remaining} to dispense, {entry.tentative} tentatively, for {entry.label.name}")  # type: ignore[union-attr]  # it is there once this is reached
         first, second = await pia.label(dispensed), await pia.label(dispensed)
         assert _text(first) != _text(second), "each print has its number"
         assert "tentative" in _text(first).casefold()
@@ -124,7 +124,7 @@ def test_two_pharmacists_dispense_the_last_pack_and_both_try_to_resolve_it(tmp_p
         await pia.connect()
         it.line(f"pia resolves it by dispensing the 6 that are left to dispense: {await first.settled()}")
         await qun.connect()
-        it.line(f"qun resolves it as returned: {await second.settled()}, {(await second.verdict()).code}")  # type: ignore[union-attr]
+        it.line(f"qun resolves it as returned: {await second.settled()}, {(await second.verdict()).code}")  # type: ignore[union-attr]  # it is there once this is reached
         await it.synced()
         (register,) = (await ana.patient("p1")).prescriptions
         it.line(f"dispensed {register.register.dispensed} of 21; {await lot(pia, 'A1')}")

@@ -59,7 +59,7 @@ def test_what_needs_the_relay_is_not_queued_and_what_must_not_wait_does_not(tmp_
             await ana.resume("p1", rx, "why not")
         assert not ana.outbox(), "nothing of it was queued"
         stopped = await it.queued("ana, offline,", "stops it", ana.stop("p1", rx, "rash"))
-        it.line(f"her tablet shows it {(await ana.patient('p1')).prescription(rx).status}")  # type: ignore[union-attr]
+        it.line(f"her tablet shows it {(await ana.patient('p1')).prescription(rx).status}")  # type: ignore[union-attr]  # it is there once this is reached
         await it.settled("ben", "holds it meanwhile", ben.hold_prescription("p1", rx, "surgery"))
         await ana.connect()
         await stopped.settled()
@@ -110,7 +110,7 @@ def test_roles_and_sites_are_checked_before_anything_is_queued(tmp_path: Path) -
             ("drafts", nia.draft("p1").set(dose=mg("5"))),
             ("stops", nia.stop("p1", "aaaaaaaaaaaaaaaa", "no")),
             ("dispenses", nia.dispense("p1", "rx", lot="A1", quantity=1, site="pharm", item="amox-500")),
-            ("adjusts", nia.adjust("pharm", "amox-500", "A1", -1, reason="lost")),  # type: ignore[arg-type]
+            ("adjusts", nia.adjust("pharm", "amox-500", "A1", -1, reason="lost")),  # type: ignore[arg-type]  # it is there once this is reached
         ):
             with pytest.raises(DeviceError) as caught:
                 await doing

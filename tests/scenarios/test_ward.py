@@ -152,7 +152,7 @@ def test_two_tablets_open_one_reconciliation_and_a_third_starts_it_again(tmp_pat
         await it.settled("nia", "records", new.record("h1", Decision.CHANGE, "half the dose"))
         await it.settled("nia", "completes", new.complete())
         await it.synced()
-        assert [c.register.reason.session for c in await ana.conflicts() if c.ref == late.ref] == [one.session]  # type: ignore[union-attr]
+        assert [c.register.reason.session for c in await ana.conflicts() if c.ref == late.ref] == [one.session]  # type: ignore[union-attr]  # it is there once this is reached
         it.line(f"ana sees {' and '.join(sorted(one.status for one in (await ana.patient('p1')).sessions))}")
         told(
             """
