@@ -256,8 +256,9 @@ def _counts(counter: Any) -> str:
 async def _keep_up(console: Console, hospital: Hospital) -> None:
     code = await hospital.operator("code", "--site", "ward")
     console.print(
-        f"the relay stays up on ws://127.0.0.1:{hospital.port}; enrol a device of your own with\n"
-        f"  crdtmed --folder my-device enrol --url ws://127.0.0.1:{hospital.port} --code {code['code']} --label mine\n"
+        f"the relay stays up on ws://127.0.0.1:{hospital.port}; enrol a device of your own, and give it this code:\n"
+        f"  crdtmed --folder my-device enrol ws://127.0.0.1:{hospital.port} --label mine\n"
+        f"  code: {code['code']}\n"
         "Ctrl-C ends it",
         highlight=False,
         markup=False,
