@@ -24,7 +24,7 @@ from relay.live import Live
 from relay.registers import load_replica
 from relay.session_events import Said
 from relay.storage.port import Record
-from relay.storage.rebuild import Base, base, slots, updates
+from relay.storage.rebuild import Base, base, updates
 from relay.storage.rows import DocumentRow
 
 CHUNK_BYTES: Final = 524_288
@@ -151,10 +151,7 @@ class Reader:
         changes = self._record.changes(row.id, after, row.position)
         if not document.written_by_devices:
             return updates(document.root, (), (), changes, after, row.position)
-        found = slots(
-            self._record.statements_of(row.id, after, row.position),
-            self._record.tombstones_of(row.id, after, row.position),
-        )
+        found = self._record.slots_of(row, after)
         return updates(document.root, self._record.clients(row.id), found, changes, after, row.position)
 
     def _base(self, row: DocumentRow) -> BaseState:
@@ -198,8 +195,7 @@ def whole(record: Record, row: DocumentRow) -> Base:
     if not document.written_by_devices:
         replica = load_replica(record, document, 1)
         return Base(replica.snapshot(), replica.digest())
-    found = slots(record.statements_of(row.id, 0, row.position), record.tombstones_of(row.id, 0, row.position))
-    return base(document.root, record.clients(row.id), found)
+    return base(document.root, record.clients(row.id), record.slots_of(row))
 
 
 class _Access:

@@ -5,6 +5,7 @@ so they are cut out of the bytes and put back in when the statement is read.  Wh
 than the one it was pushed into, it is kept whole.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from crdtmed.contract import Kind
@@ -15,6 +16,7 @@ _BODY: Final = 0x9B
 """A MessagePack array of eleven, as every body begins."""
 _ID_BYTES: Final = 17
 _DEVICE_BYTES: Final = 9
+_PACKED_REST: Final = SIGNATURE_BYTES + 1
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
@@ -47,21 +49,32 @@ def pack(signed: SignedStatement, target: str) -> bytes:
     return encoded[:SIGNATURE_BYTES] + encoded[SIGNATURE_BYTES + 2 : SIGNATURE_BYTES + 3] + encoded[rest:]
 
 
-def unpack(data: bytes, sid: str, target: str, device: str) -> bytes:
-    """The statement's exact bytes again."""
-    if data[SIGNATURE_BYTES] == _BODY:
-        return data
-    return b"".join(
-        (
-            data[:SIGNATURE_BYTES],
-            bytes((_BODY, VERSION, data[SIGNATURE_BYTES], 0xB0)),
-            sid.encode("ascii"),
-            _text(target),
-            b"\xa8",
-            device.encode("ascii"),
-            data[SIGNATURE_BYTES + 1 :],
+def unpack(data: bytes, sid: bytes, target: str, device: str) -> bytes:
+    """The statement's exact bytes again; ``sid`` are the bytes of its id."""
+    return unpacker(target, device)(data, sid)
+
+
+def unpacker(target: str, device: str) -> Callable[[bytes, bytes], bytes]:
+    """`unpack` for many statements of one author in one document; takes the kept bytes and the raw id."""
+    middle = _text(target) + b"\xa8" + device.encode("ascii")
+    head = bytes((_BODY, VERSION))
+
+    def exact(data: bytes, sid: bytes) -> bytes:
+        if data[SIGNATURE_BYTES] == _BODY:
+            return data
+        return b"".join(
+            (
+                data[:SIGNATURE_BYTES],
+                head,
+                data[SIGNATURE_BYTES:_PACKED_REST],
+                b"\xb0",
+                text_id(sid).encode("ascii"),
+                middle,
+                data[_PACKED_REST:],
+            )
         )
-    )
+
+    return exact
 
 
 def kind_in(data: bytes) -> Kind:

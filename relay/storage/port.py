@@ -7,7 +7,7 @@ the acceptance suite in the tests holds every dialect of it to this page.
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from relay.storage.rows import ClientRow, DocumentRow, NewStatement, RegisterRow, StatementRow
+from relay.storage.rows import ClientRow, DocumentRow, NewStatement, RegisterRow, Slot, StatementRow
 
 
 class Record(Protocol):
@@ -85,6 +85,9 @@ class Record(Protocol):
 
     def statements_of(self, document: int, after: int, upto: int) -> list[StatementRow]:
         """The statements that aim at a document with positions in (after, upto], in order."""
+
+    def slots_of(self, document: DocumentRow, after: int = 0) -> list[Slot]:
+        """The clocks that a document which devices write holds at positions from ``after`` + 1 on, in no order."""
 
     def tombstones_of(self, document: int, after: int, upto: int) -> list[tuple[int, int, int, int]]:
         """Position, clock, client row and length of the tombstones of a document in (after, upto]."""

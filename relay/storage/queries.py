@@ -87,6 +87,8 @@ class Queries:
     statement: Sql
     by_number: Sql
     by_target: Sql
+    placed: Sql
+    device: Sql
     all_statements: Sql
     add_statement: Sql
     close_statement: Sql
@@ -172,6 +174,10 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "by_target": _statements()
         .where(s.target == b("document"), s.position > b("after"), s.position <= b("upto"))
         .order_by(s.position, s.clock, s.id),
+        "placed": select(s.position, s.client, s.clock, s.status, s.sid, s.author, s.data).where(
+            s.target == b("document"), s.position > b("after"), s.position <= b("upto"), s.client.is_not(None)
+        ),
+        "device": select(AUTHOR.c.device).where(AUTHOR.c.id == b("author")),
         "all_statements": _statements().where(s.id > b("after")).order_by(s.id).limit(b("most")),
         "add_statement": _insert(
             STATEMENT,

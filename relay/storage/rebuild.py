@@ -7,6 +7,7 @@ as what holds their clocks (a GC struct in a map, deleted content in a log).
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -17,29 +18,15 @@ from crdtmed.keys import SIGNATURE_BYTES
 from crdtmed.updates import ItemId, Root
 from crdtmed.updates.device_grammar import array_item, array_place, head, map_item
 from crdtmed.updates.lib0 import write_uint
-from relay.storage.rows import ClientRow, Place, StatementRow
+from relay.storage.rows import ClientRow, Slot
 
+_CLOCK: Final = attrgetter("clock")
 EMPTY: Final = b"\x00\x00"
 """The update that says nothing."""
 
 
 class RecordBroken(Exception):
     """What is stored does not make a document: clocks are missing or claimed twice.  `verify` tells where."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Clocks of a client at a position: one value, or ``length`` clocks without one.
-
-    ``closed``: it had a value, which the relay has deleted since.
-    """
-
-    position: int
-    client: int
-    clock: int
-    length: int
-    value: bytes | None = None
-    closed: bool = False
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -55,24 +42,6 @@ def draft_head(encoded: bytes) -> tuple[str, str]:
     body = _BODY.decode(encoded[SIGNATURE_BYTES:])
     content = body[10]
     return content.prescription, write_key(DraftWrite(content.prescription, content.group), body[4], body[2])
-
-
-def slots(statements: Iterable[StatementRow], tombstones: Iterable[tuple[int, int, int, int]]) -> list[Slot]:
-    """The clocks that rows take, in no order; requests take none."""
-    found = [
-        Slot(
-            row.position,
-            row.client,
-            row.clock,
-            1,
-            row.encoded if row.place is Place.ACCEPTED else None,
-            row.place is Place.CLOSED,
-        )
-        for row in statements
-        if row.client is not None and row.clock is not None
-    ]
-    found.extend(Slot(position, client, clock, length) for position, clock, client, length in tombstones)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +63,7 @@ def base(root: Root, clients: Sequence[ClientRow], found: Iterable[Slot]) -> Bas
     deletes: list[tuple[int, list[tuple[int, int]]]] = []
     count = 0
     for client in sorted(clients, key=lambda row: row.client, reverse=True):
-        held = sorted(by_client.get(client.id, ()), key=lambda slot: slot.clock)
+        held = sorted(by_client.get(client.id, ()), key=_CLOCK)
         if not held:
             continue
         count += 1

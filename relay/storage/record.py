@@ -5,7 +5,7 @@ One dialect per instance; the SQL is the same but for what the dialect spells ot
 first.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from sqlalchemy.engine import Dialect
@@ -13,9 +13,9 @@ from sqlalchemy.engine import Dialect
 from crdtmed.documents import parse
 from crdtmed.ids import ref as reference
 from crdtmed.ids import split_ref
-from relay.storage.packing import raw_id, text_id, unpack
+from relay.storage.packing import raw_id, text_id, unpack, unpacker
 from relay.storage.queries import queries
-from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, StatementRow
+from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
 from relay.storage.sql import SQLITE
 
 _PAGE: Final = 2_000
@@ -30,6 +30,7 @@ class SqlRecord:
         self._q: Final = queries(dialect)
         self._statements: list[dict[str, Any]] = []
         self._tombstones: list[dict[str, Any]] = []
+        self._devices: dict[int, str] = {}
 
     # ---- documents ------------------------------------------------------------------------------------------
 
@@ -164,6 +165,29 @@ class SqlRecord:
         rows = self._q.by_target.all(self.connection, document=document, after=after, upto=upto)
         return [_statement(row) for row in rows]
 
+    def slots_of(self, document: DocumentRow, after: int = 0) -> list[Slot]:
+        self.flush()
+        key = {"document": document.id, "after": after, "upto": document.position}
+        target = parse(document.name).target
+        exact: dict[int, Callable[[bytes, bytes], bytes]] = {}
+        found = []
+        for position, client, clock, status, sid, author, data in self._q.placed.all(self.connection, **key):
+            value = None
+            if status == Place.ACCEPTED:
+                if author not in exact:
+                    exact[author] = unpacker(target, self._device(author))
+                value = exact[author](data, sid)
+            found.append(Slot(position, client, clock, 1, value, status == Place.CLOSED))
+        for position, clock, client, length in self._q.tombstones.all(self.connection, **key):
+            found.append(Slot(position, client, clock, length, None, False))
+        return found
+
+    def _device(self, author: int) -> str:
+        """The device of an author's row, which never changes."""
+        if author not in self._devices:
+            (self._devices[author],) = self._q.device.one(self.connection, author=author)
+        return self._devices[author]
+
     def tombstones_of(self, document: int, after: int, upto: int) -> list[tuple[int, int, int, int]]:
         self.flush()
         return self._q.tombstones.all(self.connection, document=document, after=after, upto=upto)
@@ -277,5 +301,5 @@ def _statement(row: Any) -> StatementRow:
         received_at,
         Place(status),
         verdict,
-        unpack(data, text, parse(name).target, device),
+        unpack(data, sid, parse(name).target, device),
     )

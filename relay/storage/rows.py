@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from crdtmed.verdict import Status
 
@@ -100,3 +100,17 @@ class RegisterRow:
     version: int
     at: int
     value: bytes
+
+
+class Slot(NamedTuple):
+    """Clocks of a client (by row) at a position: one value, or ``length`` clocks without one.
+
+    ``closed``: it had a value, which the relay has deleted since.
+    """
+
+    position: int
+    client: int
+    clock: int
+    length: int
+    value: bytes | None
+    closed: bool

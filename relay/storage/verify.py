@@ -29,7 +29,7 @@ from crdtmed.updates import Malformed
 from crdtmed.verdict import decode_verdict
 from relay.registers import load_replica
 from relay.storage.port import Record
-from relay.storage.rebuild import RecordBroken, base, slots, updates
+from relay.storage.rebuild import RecordBroken, base, updates
 from relay.storage.rows import STATUS_OF, DocumentRow, Place, StatementRow
 
 OPERATOR_PREFIX: Final = "operator."
@@ -137,7 +137,7 @@ def _folded(record: Record, row: DocumentRow) -> Iterator[Finding]:
     document = parse(row.name)
     clients = record.clients(row.id)
     statements = record.statements_of(row.id, 0, row.position)
-    found = slots(statements, record.tombstones_of(row.id, 0, row.position))
+    found = record.slots_of(row)
     whole = base(document.root, clients, found)
     replica = Replica.open(row.name, 1)
     changes = record.changes(row.id, 0, row.position)

@@ -327,5 +327,5 @@ def test_a_packed_statement_is_its_exact_bytes_again() -> None:
         for target, shorter in ((statement_.document, True), ("patient/other/drafts", False)):
             data = pack(said, target)
             assert (len(data) < len(said.encoded) - 40) is shorter
-            assert unpack(data, statement_.id, target, statement_.device) == said.encoded
+            assert unpack(data, raw_id(statement_.id), target, statement_.device) == said.encoded
             assert kind_in(data) is statement_.kind
