@@ -3,9 +3,11 @@
 import os
 from collections.abc import Sequence
 from typing import Any
+from zoneinfo import available_timezones
 
 from crdtmed.aggregates.site import SiteRegister, site_problems
 from crdtmed.contract import Role
+from crdtmed.ids import is_scope_id
 from relay.batch import Batch
 from relay.identity import enrolment, rows, users
 from relay.operator.office import Office
@@ -23,6 +25,10 @@ def add_site(office: Office, site: str, name: str, address: str, time_zone: str)
     register = SiteRegister(site, name, address, time_zone)
     for problem in site_problems(register):
         raise Refused(f"{problem.field} {problem.says}")
+    if not is_scope_id(site):
+        raise Refused(f"site {site[:40]!r}: write a-z, 0-9, dot, dash and underscore, at most 32")
+    if time_zone not in available_timezones():
+        raise Refused(f"zone {time_zone[:40]!r} is no IANA time zone: write one like Europe/Berlin")
 
     def act(batch: Batch) -> None:
         users.add_site(batch.record.connection, site, name)
