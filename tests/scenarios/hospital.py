@@ -33,7 +33,7 @@ from relay.settings import Settings
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long anything may take before a scenario fails; nothing is asserted about how long it does."""
 
 STAFF = {

@@ -1,0 +1,225 @@
+"""A large flush with refusals and conflicts in its middle; a relay restored; a link that keeps breaking; a copy."""
+
+import asyncio
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from crdtmed.aggregates.elements import Quantity
+from crdtmed.aggregates.prescription_draft import Indication
+from crdtmed.device.engine import Said
+from crdtmed.device.engine_types import DeviceError, Progress, State
+from crdtmed.device.life import DeviceEvent
+from crdtmed.device.link import Transport, websocket
+from relay.imports import ImportKind
+from relay.operator import loading, upkeep
+from relay.operator.office import database_of, open_office
+from tests.scenarios.hospital import PATIENTS, Hospital, mg, ordered, play, signed, told
+
+MANY = 120
+
+
+def test_refusals_and_conflicts_in_the_middle_of_a_flush(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("tablet", "ana", patients=["p1", "p2", "p3"])
+        ben = await it.device("tablet-2", "ben", patients=["p1", "p2", "p3"])
+        nia = await it.device("tablet-3", "nia", patients=["p1"])
+        shared = await ordered(ana, "p1")
+        await it.synced()
+        await ana.disconnect()
+        said: list[Said] = []
+        for number in range(MANY):
+            draft = shared if number % 4 == 0 else ana.draft(("p1", "p2", "p3")[number % 3])
+            said += await draft.set(indication=Indication(f"write {number}"))
+        it.line(f"ana writes {len(said)} times offline, a quarter of it in one draft")
+        assert (await (await ben.sign(ben.draft("p1", shared.prescription))).settled()) is State.ACCEPTED
+
+        def move() -> None:
+            file = it.folder / "moved"
+            lines = PATIENTS.splitlines()
+            file.write_text(f"{lines[0]}\n{lines[3].rsplit(',', 1)[0]},\n", encoding="utf-8")
+            with open_office(it.settings) as office:
+                loading.load(office, ImportKind.PATIENTS, file)
+
+        await asyncio.to_thread(move)
+        it.line("meanwhile ben signs that draft, and p3 is in nobody's care any more")
+        heard: list[DeviceEvent] = []
+        ana._life.listeners.append(heard.append)
+        await ana.connect()
+        states = Counter([await one.settled() for one in said])
+        it.line(", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+        await it.synced()
+        reasons = Counter(entry.code for entry in await ana.inbox())
+        it.line("her inbox: " + ", ".join(f"{count} {code}" for code, count in sorted(reasons.items())))
+        assert all(entry.says for entry in await ana.inbox())
+        assert any(isinstance(one, Progress) and one.what == "flush" for one in heard)
+        it.same_everywhere()
+        refused = {one.ref for one in said if await one.state() is not State.ACCEPTED}
+        for device in (ana, ben, nia):
+            for target in ("patient/p1/drafts", "patient/p2/drafts"):
+                assert not refused & {entry.ref for entry in await device.engine.statements(target)}
+        told(
+            """
+            ana writes 120 times offline, a quarter of it in one draft
+            meanwhile ben signs that draft, and p3 is in nobody's care any more
+            60 accepted, 30 conflict, 30 refused
+            her inbox: 30 draft_closed, 30 patient_not_in_care
+            """,
+            it,
+        )
+
+    play(tmp_path, story)
+
+
+def test_a_relay_restored_from_a_backup_gets_back_what_devices_hold(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("doctor", "ana", patients=["p1"])
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        rx = await signed(it, ana, "p1")
+        backup = it.folder / "backup.sqlite"
+
+        def back_up() -> None:
+            with open_office(it.settings) as office:
+                upkeep.back_up(office, backup)
+
+        await asyncio.to_thread(back_up)
+        given = await nia.administration("p1", "given", prescription=rx, dose=Quantity("500", "mg"))
+        said = await it.settled("nia", "gives it", nia.administer("p1", given))
+        assert said is not None
+        await it.settled("ana", "stops it", ana.stop("p1", rx, "rash"))
+        await it.synced()
+        await it.stop_relay()
+        database = database_of(it.settings)
+        for beside in database.parent.glob(f"{database.name}*"):
+            beside.rename(it.folder / f"lost-{beside.name}")
+        await asyncio.to_thread(upkeep.restore, it.settings, backup)
+        await it.start_relay()
+        it.line("the relay is restored from the backup of before")
+        for name in ("doctor", "tablet"):
+            await it.devices[name].disconnect()
+            await it.devices[name].connect()
+
+        async def back() -> bool:
+            view = await ana.patient("p1")
+            (prescription,) = view.prescriptions
+            return len(view.record.entries) == 1 and prescription.status == "stopped"
+
+        await it.holds(ana, back)
+        await it.synced()
+        it.same_everywhere()
+        it.line("what was given is there again, and the prescription is stopped")
+        told(
+            """
+            nia gives it: accepted
+            ana stops it: accepted
+            the relay is restored from the backup of before
+            what was given is there again, and the prescription is stopped
+            """,
+            it,
+        )
+
+    play(tmp_path, story)
+
+
+def test_a_link_that_keeps_breaking_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("doctor", "ana", patients=["p1"])
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        rx = await signed(it, ana, "p1")
+        await nia.disconnect()
+        said: list[Said] = []
+        for number in range(MANY):
+            given = await nia.administration(
+                "p1", "given", prescription=rx, dose=Quantity(str(number + 1), "mg"), occurred_at=it.now_ms() + number
+            )
+            said.append(await nia.administer("p1", given))
+        before = {entry.ref for entry in (await nia.patient("p1")).record.entries}
+        budget = iter(range(6, 60, 6))
+
+        async def breaking() -> Transport:
+            transport = await websocket(f"ws://127.0.0.1:{it.port}/sync")()
+            left = next(budget, None)
+            return transport if left is None else Breaking(transport, left)
+
+        await nia.connect(dial=breaking)
+        for one in said:
+            assert await one.settled() is State.ACCEPTED
+        await it.synced()
+        it.same_everywhere()
+        for device in (ana, nia):
+            entries = (await device.patient("p1")).record.entries
+            assert {entry.ref for entry in entries} == before
+            assert sorted(int(entry.said.dose.value) for entry in entries) == list(range(1, MANY + 1))  # type: ignore[union-attr]
+
+    play(tmp_path, story)
+
+
+class Breaking:
+    """A transport that is cut after some frames."""
+
+    def __init__(self, inner: Transport, left: int) -> None:
+        self.inner = inner
+        self.left = left
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise ConnectionResetError("cut")
+
+    async def send(self, data: bytes) -> None:
+        self._count()
+        await self.inner.send(data)
+
+    async def recv(self) -> bytes:
+        data = await self.inner.recv()
+        self._count()
+        return data
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+def test_two_copies_of_one_device_are_found_out(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        await nia.close()
+        shutil.copytree(it.folder / "tablet", it.folder / "copy")
+        nia = await it.reopen("tablet")
+        await nia.unlock("nia", "pin-nia")
+        given = await nia.administration("p1", "not-given", draft="aaaaaaaaaaaaaaaa", status_reason="asleep")
+        one = await nia.administer("p1", given)
+        assert await one.settled() is State.ACCEPTED
+        await it.synced("tablet")
+        await nia.close()
+        other = await it.reopen("copy", connect=False)
+        await other.unlock("nia", "pin-nia")
+        two = await other.administer("p1", given)
+        await other.connect()
+        assert await two.settled() is State.ACCEPTED
+        await it.synced("copy")
+        entries = (await other.patient("p1")).record.entries
+        assert {entry.ref for entry in entries} == {one.ref, two.ref}
+        with open_office(it.settings) as office:
+            alarms = [(kind, says) for _, _, kind, _, says in office.record.alarms()]
+        assert any("second device" in says or "number" in says for _, says in alarms), alarms
+
+    play(tmp_path, story)
+
+
+def test_after_a_restart_the_outbox_is_there_and_nobody_is_signed_in(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("tablet", "ana", patients=["p1"])
+        await ana.disconnect()
+        await ana.draft("p1").set(dose=mg("1"))
+        await ana.close()
+        with pytest.raises(DeviceError, match="locked"):
+            ana.outbox()
+        again = await it.reopen("tablet", connect=False)
+        assert len(again.outbox()) == 1
+        assert again.grant is None, "nobody is signed in after a restart"
+        with pytest.raises(DeviceError, match="not_signed_in"):
+            await again.draft("p1").set(dose=mg("2"))
+
+    play(tmp_path, story)
