@@ -414,6 +414,17 @@ def test_a_resolution_tried_again_or_confirmed_does_what_it_says(
     assert not in_conflict(ward, first.statement.ref).open
 
 
+def test_a_switched_lot_that_is_confirmed_counts_whatever_the_books_say(ward: Ward) -> None:
+    first = ward.say(dispense(lot="L9", out=True))
+    said = ward.say(Resolve(first.signed.encoded, Action.SWITCH_LOT, "L8"))
+    ward.submit(said)
+    ward.submit(replace(said, received_at=NOW + DAY))
+    ward.submit(first)
+    assert code(resolved(ward, said.statement.ref, Action.TRY_AGAIN)) == "lot_unknown"
+    assert resolved(ward, said.statement.ref, Action.CONFIRM_AS_GIVEN).status is Status.ACCEPTED
+    assert (stock(ward, "L8").shortage, prescription(ward).dispensed) == (10, 10)
+
+
 def test_confirming_a_resolution_closes_what_it_was_about() -> None:
     ward = Ward()
     prescribed(ward)
