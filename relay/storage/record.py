@@ -149,6 +149,8 @@ class SqlRecord:
     def forget_unflushed(self) -> None:
         self._statements.clear()
         self._tombstones.clear()
+        # A row that was rolled back may be given to another device.
+        self._devices.clear()
 
     def statement(self, ref: str) -> StatementRow | None:
         device, sid = split_ref(ref)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from crdtmed.aggregates.draft_view import draft_digest, draft_view
 from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.medication_administration import Administer, OfVerbal
+from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import Sign, Stop
 from crdtmed.aggregates.prescription_draft import (
     Dose,
@@ -34,7 +35,7 @@ from relay.admission.effects import Effect, Move, Put
 from relay.admission.facts import ChallengeState, KnowledgeAnswer
 from relay.applying import apply
 from relay.batch import Batch
-from relay.commit import HandBack, Outcome
+from relay.commit import HandBack, Outcome, Task
 from relay.reading import Reader, whole
 from relay.session import content_of
 from relay.session_events import Said
@@ -439,6 +440,52 @@ def test_a_long_catch_up_comes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [answer.document for answer in read.answers(tablet.id, wants)] == ["directory"]
     monkeypatch.undo()
     assert [answer.document for answer in read.answers(tablet.id, wants)] == [want.document for want in wants]
+
+
+def test_a_relays_document_is_compacted_and_its_last_changes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.batch.COMPACT_AFTER", 4)
+    world = World()
+    tablet = world.tablet()
+    name = "patient/p1"
+    outcomes = []
+    for turn in range(9):
+
+        def rename(batch: Batch, turn: int = turn) -> None:
+            register = batch.register(name, "patient")
+            assert isinstance(register, PatientRegister)
+            batch.put(name, msgspec.structs.replace(register, name=f"Name {turn}", version=turn + 2))
+
+        outcomes.append(world.commit(Task(0, rename)))
+        if turn % 3 == 0:
+            world.live.drop()  # the relay writes on under another client id
+    row = world.record.document(name)
+    assert row is not None
+    assert 0 < row.floor < row.snapshot_position <= row.position == 10
+    assert [at for at, _ in world.record.changes(row.id, 0, 99)] == list(range(row.floor + 1, 11))
+    (behind, near) = (Want(name, row.epoch, row.floor - 1), Want(name, row.epoch, row.floor))
+    answers = reader(world).answers(tablet.id, [behind, near])
+    assert answers[0].base is not None
+    assert answers[1].run is not None
+    assert len(answers[1].run.updates) == 10 - row.floor
+    sealed = base_of(world, name).map()["patient"]
+    assert unseal(Register, sealed, world.ring.relay.public).version == 10
+    assert world.verify().findings == ()
+
+
+def test_an_author_that_was_rolled_back_is_not_taken_for_the_next() -> None:
+    world = World()
+    first, second = world.tablet(), world.tablet()
+
+    def fails(batch: Batch) -> None:
+        batch.author(first.id)
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        world.task(fails)
+    said = second.dose("p1", "rx1")
+    world.commit(world.push(second, DRAFTS, second.into_drafts(DRAFTS, 9, said)))
+    assert base_of(world, DRAFTS).values() == [said.encoded]
+    assert world.verify().findings == ()
 
 
 # ---- restored from a backup --------------------------------------------------------------------------------------
