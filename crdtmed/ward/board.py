@@ -70,8 +70,8 @@ class Board:
 
     def __rich__(self) -> Group:
         sides = Table.grid(expand=True, padding=(0, 1))
-        sides.add_column(ratio=2)
-        sides.add_column(ratio=3)
+        sides.add_column(ratio=1)
+        sides.add_column(ratio=1)
         story = Text("\n".join(self._story), overflow="fold")
         sides.add_row(Panel(self._table(), title="devices"), Panel(story, title="what happens"))
         return Group(sides, self._bar)
@@ -79,7 +79,7 @@ class Board:
     def _table(self) -> Table:
         table = Table(expand=True, box=None)
         for name in ("device", "network", "outbox", "inbox", "behind"):
-            table.add_column(name, justify="left" if name in ("device", "network") else "right")
+            table.add_column(name, justify="left" if name in ("device", "network") else "right", no_wrap=True)
         for name, device in self._devices().items():
             table.add_row(name, *row_of(device))
         return table
@@ -92,6 +92,6 @@ def row_of(device: Device) -> tuple[str, str, str, str]:
     except DeviceError:
         report = None
     if report is None:
-        return ("wiped or locked", "", "", "")
+        return ("wiped", "", "", "")
     network = "revoked" if report.revoked else "online" if report.connected else "offline"
     return (network, str(report.outbox), str(report.inbox), str(report.behind))
