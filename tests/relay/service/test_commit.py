@@ -31,7 +31,7 @@ from crdtmed.statement import SignedStatement
 from crdtmed.updates import ItemId, read_relay_update
 from crdtmed.verdict import Status, Verdict, decode_verdict
 from crdtmed.wire.frames import Want
-from relay.admission.effects import Effect, Move, Put
+from relay.admission.effects import Effect, Move, Note, Put
 from relay.admission.facts import ChallengeState, KnowledgeAnswer
 from relay.applying import apply
 from relay.batch import Batch
@@ -317,6 +317,7 @@ def test_an_effect_the_database_refuses_undoes_that_statement_alone() -> None:
     world = World()
     lot = StockRegister("amox-500", "L9", "2030-01-01", 0, "{capsule}", 1)
     effects: list[Effect] = [
+        Note("receipt", "k", b"1"),
         Put("site/ward-a", lot),
         Move(Movement("ward-a", "amox-500", "L9", MovementType.DISPENSE, -1, "abcdefgh.aaaaaaaaaaaaaaaa")),
     ]
@@ -328,6 +329,7 @@ def test_an_effect_the_database_refuses_undoes_that_statement_alone() -> None:
 
     world.task(act)
     assert world.record.register("site/ward-a", "stock/amox-500/L9") is None
+    assert world.record.note("receipt", "k") is None
     assert list(world.record.movements()) == []
 
 
