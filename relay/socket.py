@@ -6,6 +6,7 @@ queue for a connection that is idle.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -23,6 +24,8 @@ PATH: Final = "/sync"
 HIGH_WATER: Final = 262_144
 LOW_WATER: Final = 65_536
 CLOSE_S: Final = 5.0
+_LOG: Final = logging.getLogger("crdtmed.relay.socket")
+_LOG.setLevel(logging.INFO)  # at DEBUG websockets writes down the bytes of frames, a password among them
 KEEPALIVE_S: Final = KEEPALIVE_MS / 1_000
 
 
@@ -55,7 +58,7 @@ class SyncProtocol(asyncio.Protocol):
     def __init__(self, service: Service, state: ServerState) -> None:
         self._service = service
         self._state = state
-        self._protocol = ServerProtocol(max_size=MAX_FRAME_BYTES)
+        self._protocol = ServerProtocol(max_size=MAX_FRAME_BYTES, logger=_LOG)
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []

@@ -5,6 +5,7 @@ engine, bursts of frames as they come.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol
@@ -23,6 +24,8 @@ from crdtmed.limits import HANDSHAKE_TIMEOUT_MS, KEEPALIVE_MS, MAX_RELAY_FRAME_B
 
 BURST: Final = 256
 """Frames that are taken in at once, and that may wait to be."""
+_LOG: Final = logging.getLogger("crdtmed.link")
+_LOG.setLevel(logging.INFO)  # at DEBUG websockets writes down the bytes of frames, a password among them
 _LOST: Final = (OSError, WebSocketException, TimeoutError, EOFError)
 
 
@@ -74,6 +77,7 @@ def websocket(url: str) -> Dial:
             open_timeout=HANDSHAKE_TIMEOUT_MS / 1_000,
             close_timeout=1,
             proxy=None,
+            logger=_LOG,
         )
         return _Websocket(connection)
 

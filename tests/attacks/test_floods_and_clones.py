@@ -28,7 +28,7 @@ from crdtmed.wire import frames
 from crdtmed.wire.enrolment import MAX_ENROLMENT_BYTES, Enrolled, NotEnrolled, encode_message, read_answer
 from relay import quarantine
 from relay.batch import Batch
-from relay.identity import enrolment
+from relay.identity import enrolment, revocation
 from relay.service import Service
 from tests.attacks.ward import DRAFTS, HOUR, date_of, given, refused, unharmed, verdict_of, ward
 from tests.relay.probe import Ended, Probe
@@ -367,5 +367,25 @@ def test_a_wipe_is_confirmed_by_the_device_alone(tmp_path: Path) -> None:
             body = wiped_body(thief.id, world.now_ms, 0)
             signature = other.signer.sign(frames.WIPED_TAG, body)
             assert await refused(port, thief, frames.Wiped(thief.id, world.now_ms, 0, signature)) == "wipe_not_proven"
+
+    asyncio.run(run())
+
+
+def test_a_wiped_device_that_has_no_key_left_still_tells_what_it_signed_before(tmp_path: Path) -> None:
+    """In place of hello, and only what the device itself signed."""
+
+    async def run() -> None:
+        async with ward(tmp_path) as (world, port, (device, other), service):
+            await revoke(service, device.id)
+            body = wiped_body(device.id, world.now_ms, 7)
+            for signer, code in ((other.signer, "wipe_not_proven"), (device.signer, "wiped"), (device.signer, "wiped")):
+                said = frames.Wiped(device.id, world.now_ms, 7, signer.sign(frames.WIPED_TAG, body))
+                async with connect(f"ws://127.0.0.1:{port}/sync", compression=None) as line:
+                    await line.send(frames.encode_frame(said))
+                    bye = frames.read_from_relay(await line.recv(decode=False))
+                    assert isinstance(bye, frames.Bye)
+                    assert bye.code == code
+            status = await service.write(lambda batch: revocation.status(batch.record.connection, device.id, []))
+            assert (status.wiped_at, status.last_number) == (world.now_ms, 7)
 
     asyncio.run(run())
