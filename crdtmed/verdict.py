@@ -30,6 +30,8 @@ class Flag(StrEnum):
     CLOCK_SUSPECT = "clock_suspect"
     NO_SIGNED_ORDER = "no_signed_order"
     LATE = "late"
+    NUMBER_REUSED = "number_reused"
+    """The device gave the number to another statement before: it, or its store, exists twice."""
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

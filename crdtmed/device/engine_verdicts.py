@@ -95,6 +95,9 @@ def _judged(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:
     if Flag.CLOCK_SUSPECT in verdict.flags:
         # Stamps start again from the relay's time, else everything said from now on would be suspect too.
         core.stamp = clock.stamp(core.relay_now())
+    if Flag.NUMBER_REUSED in verdict.flags:
+        says = f"number {item.said.number} was given out twice: this store is an older copy, or another copy is in use"
+        burst.alarms.append(Alarm("store_older", says))
 
 
 def _again(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:

@@ -9,7 +9,7 @@ from crdtmed.aggregates.prescription import Amend, PrescriptionRegister, Resume
 from crdtmed.aggregates.prescription import PrescriptionStatus as Standing
 from crdtmed.contract import Kind
 from crdtmed.reasons import KeyReused
-from crdtmed.verdict import Status
+from crdtmed.verdict import Flag, Status
 from relay.admission import claim
 from relay.admission.administrations import administer, correct
 from relay.admission.conflicts import turned_down
@@ -83,7 +83,8 @@ def _alarmed(port: FactsPort, submission: Submission, decision: Decision) -> Dec
     if holder is None or holder == statement.ref:
         return decision
     says = f"number {statement.number} of {statement.device} is that of {holder} and of {statement.ref}"
-    return also(decision, Alarm("number_reused", statement.device, says))
+    flagged = replace(decision, flags=(*decision.flags, Flag.NUMBER_REUSED))
+    return also(flagged, Alarm("number_reused", statement.device, says))
 
 
 def question(port: FactsPort, submission: Submission) -> KnowledgeQuestion | None:

@@ -511,6 +511,21 @@ def test_a_mark_outside_the_store_tells_of_an_old_copy_even_offline(tmp_path: Pa
     run(story())
 
 
+def test_a_number_that_was_given_out_twice_is_told(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.judge = lambda one: Judgement(flags=(Flag.NUMBER_REUSED,) if one.number == 2 else ())
+        async with device.engine() as engine:
+            for number in range(4):
+                await administer(engine, number)
+            async with linked(engine.core, relay):
+                await settle(engine)
+            assert [entry.code for entry in await engine.inbox()] == ["store_older"]
+
+    run(story())
+
+
 def test_a_second_machine_with_the_same_store_is_told_and_neither_loses_anything(tmp_path: Path) -> None:
     async def story() -> None:
         device = device_in(tmp_path)
