@@ -308,12 +308,13 @@ def test_a_closed_segment_is_left_for_the_one_that_the_relay_names(tmp_path: Pat
             async with linked(engine.core, relay):
                 await settle(engine)
             assert relay.statements[first.ref][1].document == "patient/p1/log/2026-10"
-        relay.judge = Once(retry(SegmentClosed("patient/p1/log/2026-10")))
-        async with device.engine() as engine, asyncio.timeout(20):
+        relay.now = NOW + 813_100_000  # five minutes into a month, when the one before still takes entries
+        relay.judge = Once(retry(SegmentClosed(TODAY)))
+        async with device.engine() as engine:
             second = await administer(engine, 2)
             async with linked(engine.core, relay):
                 await settle(engine)
-            assert relay.statements[second.ref][1].document == "patient/p1/log/2026-10"
+            assert relay.statements[second.ref][1].document == TODAY
 
     run(story())
 
