@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crdtmed import documents
-from crdtmed.aggregates.draft_view import DEPENDS, DraftView, confirming, drafts_view
+from crdtmed.aggregates.draft_view import DEPENDS, Drafts, DraftView, confirming, drafts_view
 from crdtmed.aggregates.prescription import PrescriptionRegister
 from crdtmed.aggregates.prescription_draft import (
     Dose,
@@ -27,6 +27,7 @@ from crdtmed.device.desk import Desk, require_care
 from crdtmed.device.engine import Said
 from crdtmed.device.engine_types import DeviceError, Utterance
 from crdtmed.device.patient_view import patient_register
+from crdtmed.device.views import kept
 from crdtmed.ids import ref
 
 _ORDER = {group: place for place, group in enumerate([Group.MEDICATION, *DEPENDS])}
@@ -104,10 +105,15 @@ class Draft:
         return await self.set(status=DraftStatus("entered-in-error"))
 
     async def _view(self) -> DraftView | None:
-        engine = self.desk.engine
-        register, _ = await patient_register(engine, self.patient)
-        written = await engine.statements(documents.drafts(self.patient))
-        return drafts_view((entry.statement for entry in written), register).views.get(self.prescription)
+        engine, head, target = self.desk.engine, documents.patient(self.patient), documents.drafts(self.patient)
+
+        async def make() -> Drafts:
+            register, _ = await patient_register(engine, self.patient)
+            written = await engine.statements(target)
+            return drafts_view((entry.statement for entry in written), register)
+
+        drafts = await kept(engine, f"drafts of {head}", {head, target, "directory"}.__contains__, make)
+        return drafts.views.get(self.prescription)
 
     async def _write(self, writes: list[DraftWrite], view: DraftView | None) -> tuple[Said, ...]:
         if not writes:

@@ -68,7 +68,8 @@ class Writer:
 @dataclass(slots=True, eq=False)
 class Core:
     """The engine's memory.  ``number`` and ``stamp`` are the last ones given out; ``offset_ms`` is what the relay's
-    clock is ahead of this device's; ``days`` how many days of logs are held."""
+    clock is ahead of this device's; ``days`` how many days of logs are held; ``shown`` are views, each with the changes
+    after which it must be made anew, and ``changes`` counts these."""
 
     ports: Ports
     anchor: Anchor
@@ -112,6 +113,8 @@ class Core:
     distrusted: set[str] = field(default_factory=set)
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     wake: Callable[[], None] = lambda: None
+    shown: dict[str, tuple[Callable[[str], bool], object]] = field(default_factory=dict)
+    changes: int = 0
 
     def tell(self, event: Event) -> None:
         """Hands an event to whoever listens."""
@@ -119,8 +122,12 @@ class Core:
             listener(event)
 
     def changed(self, document: str) -> None:
-        """Tells that views of a document or log changed."""
-        self.tell(Changed(document if document.endswith("/log") else parse(document).target))
+        """Tells that views of a document or log changed; what was kept of them is made anew at the next look."""
+        target = document if document.endswith("/log") else parse(document).target
+        self.changes += 1
+        for name in [name for name, (rests_on, _) in self.shown.items() if rests_on(target)]:
+            del self.shown[name]
+        self.tell(Changed(target))
 
     def relay_now(self) -> int:
         """The relay's time as this device reckons it, in ms."""

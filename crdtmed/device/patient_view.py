@@ -1,7 +1,7 @@
 """A patient as a device shows one: what is confirmed, what waits for the relay, and how old it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -33,6 +33,7 @@ from crdtmed.device.views import (
     Waiting,
     age_of,
     conflicts_in,
+    kept,
     quarantined_in,
     registers_of,
     tentative_refs,
@@ -131,6 +132,17 @@ async def zone_of(engine: Engine, sites: tuple[str, ...]) -> tuple[tzinfo, str |
 
 async def patient_view(engine: Engine, patient: str) -> PatientView:
     """The patient as this device shows one now; raises `DeviceError` ``not_held``."""
+    head, drafts_name = documents.patient(patient), documents.drafts(patient)
+    targets = (head, drafts_name, documents.log_of(head))
+
+    def rests_on(target: str) -> bool:
+        return target in targets or not target.startswith("patient/")
+
+    view = await kept(engine, f"view of {head}", rests_on, lambda: _view(engine, patient))
+    return replace(view, age=age_of(engine, targets))
+
+
+async def _view(engine: Engine, patient: str) -> PatientView:
     register, registers = await patient_register(engine, patient)
     head, drafts_name = documents.patient(patient), documents.drafts(patient)
     log = documents.log_of(head)

@@ -1,6 +1,6 @@
 """A site as a device shows it: stock confirmed and tentative, the dispensing queue, and what is in conflict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crdtmed import documents
 from crdtmed.aggregates.conflict import ConflictRegister
@@ -20,6 +20,7 @@ from crdtmed.device.views import (
     age_of,
     conflicts_in,
     content_of,
+    kept,
     patient_label,
     quarantined_in,
     registers_of,
@@ -81,6 +82,17 @@ class SiteView:
 
 async def site_view(engine: Engine, site: str) -> SiteView:
     """The site as this device shows it now; raises `DeviceError` ``not_held``."""
+    head = documents.site(site)
+    view = await kept(engine, f"view of {head}", _rests_on, lambda: _view(engine, site))
+    return replace(view, age=age_of(engine, (head, documents.log_of(head))))
+
+
+def _rests_on(target: str) -> bool:
+    """Whatever changes but what patients' drafts and records say: the registers of patients name them in the queue."""
+    return not (target.startswith("patient/") and target.count("/") > 1)
+
+
+async def _view(engine: Engine, site: str) -> SiteView:
     head = documents.site(site)
     log = documents.log_of(head)
     registers = await registers_of(engine, head)

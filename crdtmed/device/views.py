@@ -1,9 +1,9 @@
 """What views of a device share: registers decoded, what still waits for the relay, and how old the cache is."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Final, TypeVar, cast
 
 from crdtmed.aggregates.conflict import Action, ConflictRegister, QuarantineRegister, Resolve
 from crdtmed.aggregates.content import Content, ContentError, decode_content, embedded
@@ -20,6 +20,10 @@ from crdtmed.statement import decode as decode_statement
 from crdtmed.verdict import Status, Verdict
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+KEPT_VIEWS: Final = 256
+"""Views that are kept until something in them changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,21 @@ def age_of(engine: Engine, targets: Iterable[str]) -> Age:
     unverified = sum(len(core.held[name].unverified) for name in names if name in core.held)
     age = None if synced is None else 0 if live else max(0, core.ports.now_ms() - synced)
     return Age(synced, age, live, unverified)
+
+
+async def kept(engine: Engine, name: str, rests_on: Callable[[str], bool], make: Callable[[], Awaitable[T]]) -> T:
+    """The view called ``name``: as it was made last, until something that it ``rests_on`` (a target) has changed."""
+    core = engine.core
+    held = core.shown.get(name)
+    if held is not None:
+        return cast(T, held[1])
+    before = core.changes
+    made = await make()
+    if core.changes == before:  # else it may show what was before the change
+        while len(core.shown) >= KEPT_VIEWS:
+            del core.shown[next(iter(core.shown))]
+        core.shown[name] = (rests_on, made)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
