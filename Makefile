@@ -10,6 +10,8 @@ STAMP := $(VENV)/.installed
 # What the linter and the type checker read; a directory counts from the day it exists.
 SOURCES := $(wildcard crdtmed relay tests bench)
 
+, := ,
+
 .DEFAULT_GOAL := help
 .PHONY: help venv run test check format lock clean
 
@@ -35,6 +37,10 @@ check: $(STAMP) ## formatting, lint, strict types; changes nothing
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy --strict $(SOURCES)
+
+bench: $(STAMP) ## measure speed, a few minutes; PEERS=1 installs others and compares; ROUNDS=n OUT=file
+	$(BIN)/python -m bench --rounds $(or $(ROUNDS),$(if $(PEERS),3,1)) --out $(or $(OUT),bench-results.json) \
+	  $(if $(PEERS),--peers jazz$(,)hocuspocus$(,)pycrdt --works w1$(,)w2$(,)w2c$(,)w3$(,)w3b)
 
 format: $(STAMP) ## rewrite the sources in the house format
 	$(BIN)/ruff format $(SOURCES)
