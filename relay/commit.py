@@ -120,20 +120,17 @@ def commit_batch(
     ``live`` is then dropped, and is to be used with this record alone.  ``random`` makes epochs and client ids.
     """
     outcome = Outcome(now_ms)
-    connection = record.connection
-    connection.execute("BEGIN IMMEDIATE")
+    record.begin()
     try:
-        outcome.external = _notice_others(connection, live)
+        outcome.external = _notice_others(record, live)
         batch = Batch(record, live, identity, now_ms, random)
         for item in items:
             _one(batch, item, outcome)
         batch.finish()
-        connection.execute("COMMIT")
+        record.commit()
     except BaseException:
         live.drop()
-        record.forget_unflushed()
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        record.rollback()
         raise
     outcome.changes = batch.changes
     outcome.alarms = len(batch.alarms)
@@ -141,9 +138,9 @@ def commit_batch(
     return outcome
 
 
-def _notice_others(connection: Any, live: Live) -> bool:
+def _notice_others(record: Record, live: Live) -> bool:
     """Whether another process has committed since the last batch; then nothing in memory is good any more."""
-    version = connection.execute("PRAGMA data_version").fetchone()[0]
+    version = record.others()
     if live.version == version:
         return False
     first, live.version = live.version is None, version

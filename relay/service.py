@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ from relay.operator.office import clock_of, database_of, read_secrets, terms_of
 from relay.reading import Reader
 from relay.settings import Settings
 from relay.storage.record import SqlRecord
-from relay.storage.sqlite import data_version, open_sqlite
+from relay.storage.sqlite import open_sqlite
 from relay.timings import Timings
 
 LOG: Final = logging.getLogger(NAME)
@@ -68,9 +67,9 @@ class Service:
         self._connection = open_sqlite(path)
         self._record = SqlRecord(self._connection)
         self._live = Live()
-        _begin(self._connection)
+        self._record.begin()
         self.identity: Final = open_identity(self._connection, ring, terms, now())
-        self._connection.execute("COMMIT")
+        self._record.commit()
         commit_batch(self._record, self._live, [Task(0, Batch.directory)], self.identity, now(), random)
         self._reading = open_sqlite(path, read_only=True)
         self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
@@ -250,7 +249,7 @@ class Service:
 
     def _look(self) -> Outcome | None:
         """What another process has written, if any has."""
-        if self._live.version in (None, data_version(self._connection)):
+        if self._live.version in (None, self._record.others()):
             return None
         return commit_batch(self._record, self._live, (), self.identity, self.now(), self.random)
 
@@ -333,10 +332,6 @@ def _tell(outcome: Outcome) -> None:
             level = logging.DEBUG if accepted else logging.INFO
             device = split_ref(ref)[0]
             event("judged", level, statement=ref, device=device, document=document, verdict=status, reason=code)
-
-
-def _begin(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
 
 
 def _settle(future: asyncio.Future[T]) -> Callable[[T], None]:

@@ -17,6 +17,18 @@ class Record(Protocol):
     def connection(self) -> Any:
         """The DBAPI connection, for those who keep tables of their own beside it."""
 
+    def begin(self) -> None:
+        """Begins a transaction that writes; no other connection writes until its end."""
+
+    def commit(self) -> None:
+        """Ends it: everything is durable when this returns."""
+
+    def rollback(self) -> None:
+        """Ends it with nothing written, also after a failure that ended it already."""
+
+    def others(self) -> int:
+        """A number that changes when another connection has committed, and with no commit of this one."""
+
     def document(self, name: str) -> DocumentRow | None:
         """The row of a document; None where nothing was ever committed to it."""
 

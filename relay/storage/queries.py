@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Table, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import ClauseElement, Insert, Table, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.storage.schema import (
@@ -27,7 +27,7 @@ from relay.storage.schema import (
 from relay.storage.sql import SQLITE, Sql
 
 
-def _insert(table: Table, *names: str) -> ClauseElement:
+def _insert(table: Table, *names: str) -> Insert:
     return insert(table).values({name: bindparam(name) for name in names})
 
 
@@ -163,7 +163,9 @@ def queries(dialect: Any = SQLITE) -> Queries:
         )
         .where(CLIENT.c.document == b("document"))
         .order_by(CLIENT.c.id),
-        "add_client": _insert(CLIENT, "document", "client", "author", "origin_client", "origin_clock", "clock"),
+        "add_client": _insert(
+            CLIENT, "document", "client", "author", "origin_client", "origin_clock", "clock"
+        ).returning(CLIENT.c.id),
         "advance_client": update(CLIENT).values(clock=b("to")).where(CLIENT.c.id == b("client")),
         "statement": _statements().where(AUTHOR.c.device == b("device"), s.sid == b("sid")),
         "by_number": select(s.sid)

@@ -5,6 +5,7 @@ One dialect per instance; the SQL is the same but for what the dialect spells ot
 first.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -16,21 +17,50 @@ from crdtmed.ids import split_ref
 from relay.storage.packing import raw_id, text_id, unpack, unpacker
 from relay.storage.queries import queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
-from relay.storage.sql import SQLITE
+from relay.storage.sql import SQLITE, data_version
 
 _PAGE: Final = 2_000
 _END: Final = "\U0010ffff"
 
 
 class SqlRecord:
-    """The record on ``connection``, whose transactions are the caller's."""
+    """The record on ``connection``, whose transactions are the caller's.
 
-    def __init__(self, connection: Any, dialect: Dialect = SQLITE) -> None:
+    ``begin`` is how the database begins a transaction that writes, ``others`` gives a number that changes when another
+    connection has committed; both are SQLite's unless they are handed in.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        dialect: Dialect = SQLITE,
+        begin: str = "BEGIN IMMEDIATE",
+        others: Callable[[Any], int] = data_version,
+    ) -> None:
         self.connection: Final = connection
         self._q: Final = queries(dialect)
+        self._begin: Final = begin
+        self._others: Final = others
         self._statements: list[dict[str, Any]] = []
         self._tombstones: list[dict[str, Any]] = []
         self._devices: dict[int, str] = {}
+
+    # ---- transactions ---------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self.connection.execute(self._begin)
+
+    def commit(self) -> None:
+        self.connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        self.forget_unflushed()
+        # What failed may have ended the transaction already.
+        with contextlib.suppress(Exception):
+            self.connection.execute("ROLLBACK")
+
+    def others(self) -> int:
+        return self._others(self.connection)
 
     # ---- documents ------------------------------------------------------------------------------------------
 
@@ -100,7 +130,7 @@ class SqlRecord:
 
     def add_client(self, document: int, client: int, author: int | None, origin: tuple[int, int] | None) -> int:
         first, clock = origin if origin is not None else (None, None)
-        cursor = self._q.add_client.run(
+        made = self._q.add_client.one(
             self.connection,
             document=document,
             client=client,
@@ -109,7 +139,7 @@ class SqlRecord:
             origin_clock=clock,
             clock=0,
         )
-        return int(cursor.lastrowid)
+        return int(made[0])
 
     def advance_clients(self, clocks: Iterable[tuple[int, int]]) -> None:
         self._q.advance_client.many(self.connection, [{"client": row, "to": at} for row, at in clocks])

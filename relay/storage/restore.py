@@ -15,13 +15,12 @@ def new_epochs(record: Record, now_ms: int, random: Callable[[int], bytes]) -> i
     What the backup lacks then comes back from the devices: an epoch that they do not know makes them hand back the
     statements of their bases and take them anew.  Verdicts that were given keep the epoch they were given at.
     """
-    connection = record.connection
-    connection.execute("BEGIN IMMEDIATE")
+    record.begin()
     try:
         count = record.renew_epochs(iter(lambda: to_text(random(EPOCH_BYTES)), None))
         record.add_audit(now_ms, "restored", "operator", f"{count} documents have a new epoch")
-        connection.execute("COMMIT")
+        record.commit()
     except BaseException:
-        connection.execute("ROLLBACK")
+        record.rollback()
         raise
     return count

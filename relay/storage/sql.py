@@ -45,3 +45,8 @@ class Sql:
     def many(self, connection: Any, rows: Iterable[Mapping[str, Any]]) -> None:
         """Runs it for each of ``rows``."""
         connection.executemany(self.text, [self._row(row) for row in rows])
+
+
+def data_version(connection: Any) -> int:
+    """A number that changes when another connection to the same SQLite database has committed."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])

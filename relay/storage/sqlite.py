@@ -58,11 +58,6 @@ def _connect(path: str, *, uri: bool) -> sqlite3.Connection:
     )
 
 
-def data_version(connection: sqlite3.Connection) -> int:
-    """A number that changes when another connection has committed."""
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])
-
-
 def backup(connection: sqlite3.Connection, path: str | Path) -> int:
     """Copies the database, as of one moment and without stopping writers, to a new file; gives its bytes.
 

@@ -1,5 +1,6 @@
 """The acceptance suite of the record's port: every database that a relay can run on passes this page."""
 
+import dataclasses
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,13 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from relay.storage.migrations import LATEST, SchemaTooNew, migrate, version
 from relay.storage.packing import kind_in, pack, raw_id, text_id, unpack
 from relay.storage.port import Record
+from relay.storage.queries import queries
 from relay.storage.record import SqlRecord
 from relay.storage.rows import NewStatement, Place
-from relay.storage.sqlite import StorageError, backup, data_version, open_sqlite
+from relay.storage.schema import METADATA
+from relay.storage.sqlite import StorageError, backup, open_sqlite
 from tests.relay.world import World
 
 Opened = tuple[Record, Callable[[], None]]
@@ -241,6 +246,33 @@ def test_notes_awaiting_quarantine_alarms_and_audit(record: Record) -> None:
     assert [row[1:] for row in record.audits()] == [(1, "what", "who", "says")]
 
 
+def test_what_is_rolled_back_never_was(record: Record) -> None:
+    record.begin()
+    document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    author, _ = record.author("abcdefgh")
+    record.add_statement(statement(author, document.id))
+    record.rollback()
+    assert record.documents() == {}
+    record.rollback()
+    before = record.others()
+    record.begin()
+    record.add_document("patient/p2", "aaaaaaaaaaaaaaaa")
+    record.commit()
+    record.flush()
+    assert record.documents() == {"patient/p2": 0}
+    assert list(record.statements()) == []
+    assert record.others() == before
+
+
+def test_the_schema_and_every_statement_exist_in_the_other_databases_words() -> None:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves this one untyped
+    for table in METADATA.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
+    made = queries(dialect)
+    for field in dataclasses.fields(made):
+        assert getattr(made, field.name).text
+
+
 def test_a_foreign_key_has_to_exist(record: Record) -> None:
     author, _ = record.author("abcdefgh")
     record.add_statement(statement(author, 99))
@@ -288,9 +320,9 @@ def test_a_file_that_is_no_database_is_told_plainly(tmp_path: Path) -> None:
 def test_a_reader_cannot_write(tmp_path: Path) -> None:
     writer = open_sqlite(tmp_path / "relay.db")
     reader = open_sqlite(tmp_path / "relay.db", read_only=True)
-    before = data_version(reader)
+    before = SqlRecord(reader).others()
     writer.execute("INSERT INTO author (device, last_number) VALUES ('abcdefgh', 0)")
-    assert data_version(reader) != before
+    assert SqlRecord(reader).others() != before
     with pytest.raises(sqlite3.OperationalError):
         reader.execute("DELETE FROM author")
     reader.close()
