@@ -95,9 +95,15 @@ class Served:
         """Tells it to stop; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Waits for its end; its exit status."""
         status = self.process.wait(PATIENCE_S)
         if self.reader is not None:
             self.reader.join(PATIENCE_S)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
         return status
 
     @property
