@@ -51,12 +51,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class HandBack:
-    """Statements of any author that a device gives back after a restore, into the document they were in."""
+    """Statements of any author that a device gives back after a restore, into the document they were in.
+
+    ``forged`` are the references of those that no key fits; they are left out, and the operator hears of them.
+    """
 
     connection: int
     device: str
     document: Document
     said: tuple[Said, ...]
+    forged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +321,8 @@ def _request(batch: Batch, request: Request, outcome: Outcome) -> None:
 
 def _hand_back(batch: Batch, back: HandBack, outcome: Outcome) -> None:
     """Every statement the relay lacks, judged as new; those accepted are written by the relay itself."""
+    for ref in back.forged:
+        batch.alarm("forged_statement", back.device, f"it handed back {ref}, which its author did not sign")
     live = batch.open(back.document.name)
     writer: _Writer | None = None
     for said in back.said:

@@ -4,7 +4,7 @@ A service runs them on its threads, a simulator inline; neither knows what they 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
 from relay.commit import HandBack, Push, Request
 from relay.reading import Reader
+from relay.session_events import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +79,20 @@ def verified(judge: Judge) -> Judge:
     """
     item = judge.item
     if isinstance(item, HandBack):
-        good = tuple(
-            said
-            for said in item.said
-            if (public := judge.publics.get(said.signed.statement.device)) is not None and verify(said.signed, public)
-        )
-        return Judge(HandBack(item.connection, item.device, item.document, good), judge.publics, judge.size)
+        good = tuple(said for said in item.said if _signed(said, judge.publics))
+        forged = tuple(said.signed.statement.ref for said in item.said if said not in good)
+        return Judge(HandBack(item.connection, item.device, item.document, good, forged), judge.publics, judge.size)
     public = judge.publics[item.device]
     every = (item.said,) if isinstance(item, Request) else item.said
     if all(verify(said.signed, public) for said in every):
         return judge
     return Judge(item, {}, judge.size)
+
+
+def _signed(said: Said, publics: Mapping[str, bytes]) -> bool:
+    """Whether its author signed it, as far as the author is known."""
+    public = publics.get(said.signed.statement.device)
+    return public is not None and verify(said.signed, public)
 
 
 def read_all(reader: Reader, reads: Sequence[Read]) -> list[tuple[Read, Any]]:

@@ -208,6 +208,30 @@ def test_who_misbehaves_is_closed_and_nobody_else_hears_of_it(
     assert running.world.verify().findings == ()
 
 
+def test_what_is_handed_back_and_was_not_signed_by_its_author_is_left_out_and_told(running: Running) -> None:
+    one, other = running.world.tablet(), running.world.tablet()
+    good, spoilt, foreign = other.dose("p1", "rx1", "5"), other.dose("p1", "rx1", "6"), other.dose("p1", "rx1", "7")
+    broken = bytes([spoilt.encoded[0] ^ 1]) + spoilt.encoded[1:]
+    stranger = one.dose("p1", "rx1", "8", device="abcdefgh")
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a:
+            handed = (good.encoded, broken, foreign.encoded, stranger.encoded)
+            await a.send(frames.HandBack(DRAFTS, handed))
+            for said in (good, foreign):
+                assert (await a.verdict(said.statement.ref)).status is Status.ACCEPTED
+            await a.subscribe(DRAFTS)
+            assert sorted(a.values(DRAFTS)) == sorted([good.encoded, foreign.encoded])
+
+    run(story)
+    record = World.beside(running.world).record
+    assert [says.split()[3].rstrip(",") for _, _, kind, _, says in record.alarms() if kind == "forged_statement"] == [
+        spoilt.statement.ref,
+        stranger.statement.ref,
+    ]
+    assert len(list(record.statements())) == 2
+
+
 def test_a_device_that_connects_twice_keeps_the_later_connection(running: Running) -> None:
     one = running.world.tablet()
 
