@@ -265,7 +265,9 @@ class Engine:
         await engine_verify.verify_all(self.core)
 
     async def close(self) -> None:
-        """Gives the store up.  The link is closed before."""
+        """Gives the store up, once what was verified is written down.  The link is closed before."""
+        if self.core.newly_verified:
+            await self.core.ports.database.run(lambda held: engine_verify.keep_verified(self.core, held))
         await self.core.ports.database.close()
 
 

@@ -66,6 +66,8 @@ async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
             core.held.pop(name, None)  # what it has become is not known; the store has what it was
         await _distrust(core, burst, name, str(error))
         return
+    if held is not None and held is not target and row is not None and row.epoch == base.epoch:
+        target.succeeds(held)
     if not merges and row is not None:
         await _keep_what_it_lacks(core, burst, name, held, target)
     target.replica.epoch, target.replica.position = base.epoch, base.position

@@ -106,6 +106,7 @@ class Core:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     hand_overs: int = 0
     number_of_digests: int = 0
+    conversation: int = 0
     to_verify: asyncio.Event = field(default_factory=asyncio.Event)
     revocation: Revocation | None = None
     flush_total: int = 0

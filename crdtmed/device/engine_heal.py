@@ -90,7 +90,19 @@ async def _replace(core: Core, items: Sequence[Item], said: Sequence[Said], stam
         core.outbox.replace(item, again)
 
 
-def challenge_anew(core: Core, item: Item) -> None:
+def keep_challenges_fresh(core: Core) -> None:
+    """What waits for others in the conversation that it was said in gets a new challenge before its own is spent."""
+    now = core.ports.now_ms()
+    for item in core.outbox.waiting():
+        conversation, given = item.challenged
+        aged = conversation == core.conversation and now - given > CHALLENGE_MS // 2
+        if aged and needs_challenge(item.statement.kind):
+            item.stale = True
+        if item.stale and item.not_before <= now:
+            _begin_anew(core, item)
+
+
+def _begin_anew(core: Core, item: Item) -> None:
     """Begins to sign a statement again under a fresh challenge; it waits until that is done."""
     if not item.renewing:
         item.renewing = True
@@ -106,6 +118,7 @@ async def _challenge_anew(core: Core, item: Item) -> None:
             if core.outbox.items.get(item.statement.ref) is item and item.phase is Phase.WAITING:
                 signed = engine_say.signed_again(core, item.said.signed, challenge=challenge)
                 await _replace(core, [item], [Said(signed, *_when(item))], core.stamp)
+                item.challenged = (core.conversation, core.ports.now_ms())
     except NeedsRelay:
         return  # it is tried again in the next conversation
     finally:

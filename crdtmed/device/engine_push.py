@@ -15,9 +15,7 @@ from crdtmed.wire.frames import Push, Request
 async def pump(core: Core) -> None:
     """Sends what may be sent now, as far as the relay takes it."""
     while core.session is not None and core.session.stage is Stage.OPEN and not core.revoked:
-        for item in core.outbox.waiting():
-            if item.stale and item.not_before <= core.ports.now_ms():
-                engine_heal.challenge_anew(core, item)
+        engine_heal.keep_challenges_fresh(core)
         engine_heal.be_careful(core)
         missing = _send_some(core)
         if not missing:

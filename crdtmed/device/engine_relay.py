@@ -31,6 +31,7 @@ def begin(core: Core) -> Session:
     own = Self(ports.device, ports.signer, core.anchor, ports.random_bytes(16), core.number, ports.lease_serial())
     core.session = Session(own)
     core.distrusted.clear()
+    core.conversation += 1
     return core.session
 
 

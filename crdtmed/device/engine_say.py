@@ -104,8 +104,8 @@ async def _commit(core: Core, grant: Grant, ready: Sequence[_Ready], challenges:
             said.append(Said(statement.sign(body, core.ports.signer), now, core.number + 1))
         await core.ports.database.run(lambda connection: store.append(connection, said, stamp))
         core.number, core.stamp = number, stamp
-        for item in said:
-            core.outbox.add(item)
+        for one_said in said:
+            core.outbox.add(one_said).challenged = (core.conversation, now)
     for target in dict.fromkeys(one.of.target for one in ready):
         core.changed(target)
     core.wake()

@@ -37,7 +37,8 @@ class Item:
     ``not_before`` (device's clock, ms) is when it may be sent again, ``awaits`` what it waits for meanwhile,
     ``segment`` the one that the relay named for it, ``document`` where it was last pushed, ``alone`` that it travels
     alone because a push with it was malformed, ``strikes`` how often the relay closed the conversation over it alone,
-    ``stale`` that it must be signed again under a fresh challenge, ``renewing`` that this is under way.
+    ``stale`` that it must be signed again under a fresh challenge, ``renewing`` that this is under way,
+    ``challenged`` in which conversation and when (device's clock, ms) its challenge was given.
     """
 
     said: Said
@@ -53,6 +54,7 @@ class Item:
     alone: bool = False
     stale: bool = False
     renewing: bool = False
+    challenged: tuple[int, int] = (0, 0)
 
     @property
     def statement(self) -> Statement:

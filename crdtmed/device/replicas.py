@@ -89,6 +89,12 @@ class Held:
                 self._take(value, None)
         return self._statements
 
+    def succeeds(self, before: "Held") -> None:
+        """This base takes the place of another of the same epoch: no register may be older than it was there."""
+        if is_register_document(self.document):
+            before.registers()
+            self._registers = dict(before._registers)
+
     def new_stamps(self) -> list[int]:
         """The stamps of statements that were read since the last time."""
         stamps, self._stamps = self._stamps, []
@@ -161,6 +167,8 @@ class Held:
             self.troubles.append(Trouble("misplaced", f"{name} {key} holds {register.document} {register.key}"))
             return
         held = self._registers.get(key)
+        if held is not None and held[1] == value:
+            return
         if held is not None and not newer(held[0], register):
             self.troubles.append(
                 Trouble("rolled_back", f"{name} {key}: version {register.version} came after {held[0].version}")

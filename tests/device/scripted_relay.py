@@ -11,7 +11,7 @@ from crdtmed.aggregates.content import decode_content
 from crdtmed.aggregates.prescription_draft import DraftWrite, write_key
 from crdtmed.codec import encode
 from crdtmed.documents import map_digest, parse
-from crdtmed.reasons import Reason
+from crdtmed.reasons import ChallengeSpent, Reason
 from crdtmed.replica import Replica
 from crdtmed.signed import (
     Certificate,
@@ -340,9 +340,8 @@ class ScriptedRelay:
             assert statement.same(statement.decode(known[0]).statement, one), "an id was used twice"
             return known[1]
         self.judged.append(one.ref)
-        if one.challenge is not None:
-            assert one.challenge in line.challenges, "a challenge of another connection"
-        said = self.judge(one)
+        spent = one.challenge is not None and one.challenge not in line.challenges
+        said = Judgement(Status.REFUSED, ChallengeSpent()) if spent else self.judge(one)
         verdict = Verdict(
             one.ref,
             said.status,

@@ -337,6 +337,69 @@ def test_a_patient_that_moved_is_signed_again_under_a_fresh_challenge(tmp_path: 
     run(story())
 
 
+def test_a_sign_that_waits_long_for_what_came_before_gets_a_fresh_challenge(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        held: set[str] = set()
+        relay.judge = lambda one: retry(Awaits("bbbbbbbb.aaaaaaaaaaaaaaaa")) if one.ref in held else Judgement()
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected)
+                first = await administer(engine, 1)
+                held.add(first.ref)
+                said = await engine.say(Kind.SIGN, P1, Sign("rx1", bytes(32)))
+                challenge = engine.core.outbox.items[said.ref].statement.challenge
+                await until(lambda: first.ref in relay.judged)
+                device.now += 50_000
+                engine.core.wake()
+                await until(lambda: engine.core.outbox.items[said.ref].statement.challenge != challenge)
+                held.clear()
+                device.now += 600_000
+                engine.core.wake()
+                assert await said.settled() is State.ACCEPTED
+            sent = statement.decode(relay.statements[said.ref][0]).statement
+            assert sent.challenge != challenge
+
+    run(story())
+
+
+@pytest.mark.parametrize("later_ms", [10_000, 100_000])
+def test_what_needed_the_relay_and_was_cut_off_is_renewed_only_while_it_is_fresh(tmp_path: Path, later_ms: int) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        honest = relay.receive
+
+        def cut(line: Line, frame: wire.ToRelay) -> None:
+            if isinstance(frame, wire.Request):
+                relay.silent = True
+                line.cut()
+                raise ConnectionError("cut before it was judged")
+            honest(line, frame)
+
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected)
+                relay.receive = cut  # type: ignore[method-assign]  # the link is cut just then
+                said = await engine.say(Kind.SIGN, P1, Sign("rx1", bytes(32)))
+                await until(lambda: not engine.status().connected)
+                relay.receive = honest  # type: ignore[method-assign]  # and its end
+                device.now += later_ms
+                relay.now += later_ms
+                relay.silent = False
+                state = await said.settled()
+            verdict = await said.verdict()
+            assert verdict is not None
+            assert (state, verdict.code) == (
+                (State.ACCEPTED, "") if later_ms < 60_000 else (State.REFUSED, "challenge_spent")
+            )
+
+    run(story())
+
+
 def test_a_request_waits_for_what_was_said_before_it_and_a_stop_does_not(tmp_path: Path) -> None:
     async def story() -> None:
         device = device_in(tmp_path)
