@@ -12,8 +12,9 @@ from typing import Final
 from crdtmed.signed import RelayKey, read
 from crdtmed.trust import RELAY
 from relay.identity import rows
+from relay.identity.carry import carry_over
 from relay.identity.directory import AnotherIdentity
-from relay.identity.keyring import keyring
+from relay.identity.keyring import Keyring, keyring
 from relay.operator import records
 from relay.operator.office import CannotOpen, Office, clock_of, database_of, identity_on, read_secrets, sole_use
 from relay.operator.people import Refused, Report
@@ -24,6 +25,10 @@ from relay.storage.restore import new_epochs
 from relay.storage.sqlite import StorageError, backup, open_sqlite
 from relay.storage.verify import Keys, verify_record
 
+CARRIED: Final = "devices, users, grants and revocations are those of the database that was replaced"
+NOT_CARRIED: Final = (
+    "devices, users, grants and revocations are those of the backup: revoke again what was revoked since"
+)
 BESIDE: Final = ("-wal", "-shm")
 """What SQLite keeps beside a database, under its name and these."""
 
@@ -94,7 +99,7 @@ def _put_in_place(settings: Settings, path: Path) -> Report:
     fresh = target.with_name(target.name + ".restoring")
     _remove(fresh)
     try:
-        documents = _prepare(settings, path, fresh)
+        documents, identity = _prepare(settings, path, fresh)
     except (StorageError, SchemaTooNew, sqlite3.Error, CannotOpen, AnotherIdentity, ValueError) as error:
         _remove(fresh)
         raise CannotOpen(f"{path} is no backup that can be restored here: {error}") from None
@@ -106,11 +111,12 @@ def _put_in_place(settings: Settings, path: Path) -> Report:
             with contextlib.suppress(FileNotFoundError):
                 target.with_name(target.name + ending).replace(kept.with_name(kept.name + ending))
     fresh.replace(target)
-    return {"documents": documents, "kept": None if kept is None else str(kept)}
+    return {"documents": documents, "kept": None if kept is None else str(kept), "identity": identity}
 
 
-def _prepare(settings: Settings, path: Path, fresh: Path) -> int:
-    """Makes a relay's database of a backup at ``fresh``; gives its number of documents."""
+def _prepare(settings: Settings, path: Path, fresh: Path) -> tuple[int, str]:
+    """Makes a relay's database of a backup at ``fresh``; gives its number of documents, and where its devices, users
+    and revocations are from."""
     with contextlib.closing(open_sqlite(path, read_only=True)) as source:
         if version(source) == 0:
             raise CannotOpen("it is not a relay's database")
@@ -121,12 +127,33 @@ def _prepare(settings: Settings, path: Path, fresh: Path) -> int:
             raise CannotOpen(f"it is damaged: {found}")
         ring = keyring(read_secrets(settings))
         now = clock_of(settings)()
+        identity = CARRIED if _carry(database_of(settings), connection, ring) else NOT_CARRIED
         record = SqlRecord(connection)
         office = Office(settings, record, identity_on(connection, settings, ring, now), now)
         documents = new_epochs(record, now, os.urandom)
         office.run(lambda batch: batch.directory())
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return documents
+    return documents, identity
+
+
+def _carry(replaced: Path, connection: sqlite3.Connection, ring: Keyring) -> bool:
+    """Takes what the identity service did since the backup from the database that is replaced, if it can be read."""
+    if not replaced.exists():
+        return False
+    try:
+        with contextlib.closing(open_sqlite(replaced, read_only=True)) as newer:
+            if version(newer) != version(connection) or newer.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                return False
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                carry_over(newer, connection, ring.identity)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+    except (StorageError, SchemaTooNew, sqlite3.Error, AnotherIdentity):
+        return False
+    return True
 
 
 def _remove(database: Path) -> None:

@@ -481,13 +481,19 @@ def test_a_backup_is_a_new_file_of_its_owner_and_restores(desk: Desk, told: dict
     assert not set(before.values()) & set(epochs(desk).values())
     assert before.keys() == epochs(desk).keys()
     assert desk.json("verify")["sound"] is True
-    assert desk.json("device", told["one"])["revoked_at"] is None, "a revocation after the backup is forgotten"
+    assert desk.json("device", told["one"])["revoked_at"] is not None, "a revocation after the backup stays"
+    assert "database that was replaced" in found["identity"]
     kept = Path(found["kept"])
     assert kept.parent == desk.folder
     second = desk.json("restore", target)
     assert Path(second["kept"]) != kept
     assert kept.exists()
     assert len(desk.json("audit")) == 3
+    # where nothing is left of the database, the operator is told what to do again
+    Path(desk.folder / "relay.sqlite").write_bytes(b"what the disk made of it")
+    third = desk.json("restore", target)
+    assert "revoke again" in third["identity"]
+    assert desk.json("device", told["one"])["revoked_at"] is None
 
 
 def epochs(desk: Desk) -> dict[str, str]:
