@@ -315,8 +315,13 @@ def _tell(outcome: Outcome, connection: int, verdict: bytes) -> None:
 
 
 def _request(batch: Batch, request: Request, outcome: Outcome) -> None:
-    target = batch.open(request.said.signed.statement.document)
+    target = batch.open(_aim(request.said.signed.statement.document))
     _judge(batch, request.connection, request.said, None, target, target.position, None, outcome)
+
+
+def _aim(target: str) -> str:
+    """The document that a request is filed under: a log has none of its own, so that it is its scope's."""
+    return target.removesuffix("/log")
 
 
 def _hand_back(batch: Batch, back: HandBack, outcome: Outcome) -> None:
@@ -336,7 +341,7 @@ def _hand_back(batch: Batch, back: HandBack, outcome: Outcome) -> None:
             refused = Verdict(statement.ref, Status.REFUSED, batch.now_ms, reason=DeviceRevoked(statement.device))
             _tell(outcome, back.connection, encode_verdict(refused))
         elif not live.document.written_by_devices:
-            target = batch.open(statement.document)
+            target = batch.open(_aim(statement.document))
             _judge(batch, back.connection, said, None, target, 0, None, outcome, handed_back=True)
         else:
             writer = writer or _writer(batch, live)

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -43,6 +44,16 @@ INLINE: Final = 8
 """So many statements are verified by the writer itself when it is idle: that saves a hop between threads."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of items that were committed together: an outcome, or what it failed of."""
+
+    judges: Sequence[Judge]
+    outcome: Outcome | None
+    error: BaseException | None
+    took_s: float
 
 
 class Service:
@@ -201,9 +212,11 @@ class Service:
             self._busy.discard(name)
             self.hub.now_ms = self.now()
             error = future.exception()
-            then(None if error is not None else future.result(), error)
-            self.pump()
-            self._idle.set()
+            try:
+                then(None if error is not None else future.result(), error)
+            finally:
+                self.pump()
+                self._idle.set()
 
         self._loop.run_in_executor(self._threads[name], run).add_done_callback(done)
 
@@ -214,16 +227,22 @@ class Service:
 
     # ---- on the threads -----------------------------------------------------------------------------------------
 
-    def _verify_and_commit(self, judges: Sequence[Judge]) -> tuple[Outcome, float]:
+    def _verify_and_commit(self, judges: Sequence[Judge]) -> list[Committed]:
         return self._commit([verified(judge) for judge in judges])
 
-    def _commit(self, judges: Sequence[Judge]) -> tuple[Outcome, float]:
+    def _commit(self, judges: Sequence[Judge]) -> list[Committed]:
+        """All in one commit; where that fails, each in its own, so that what cannot be judged fails alone."""
         began = time.monotonic()
         forged = {judge.item.connection for judge in judges if not judge.publics}
         items = [judge.item for judge in judges if judge.item.connection not in forged]
-        outcome = commit_batch(self._record, self._live, items, self.identity, self.now(), self.random)
+        try:
+            outcome = commit_batch(self._record, self._live, items, self.identity, self.now(), self.random)
+        except Exception as error:  # noqa: BLE001 - told to whom it concerns, on the loop
+            if len(judges) > 1:
+                return [committed for judge in judges for committed in self._commit([judge])]
+            return [Committed(judges, None, error, 0.0)]
         outcome.closes.update(dict.fromkeys(forged, ("bad_signature", "a statement is not signed by its author")))
-        return outcome, time.monotonic() - began
+        return [Committed(judges, outcome, None, time.monotonic() - began)]
 
     def _do_writes(self, writes: Sequence[Write]) -> list[tuple[Write, Any, Exception | None, Outcome | None]]:
         """All in one commit; where one of them raises, each in its own."""
@@ -289,20 +308,21 @@ class Service:
             else:
                 write.then(result)
 
-    def _did_commit(self, judges: Sequence[Judge], result: Any, error: BaseException | None) -> None:
-        if result is None:
-            self.timings.failed += 1
-            LOG.error("a commit failed", exc_info=error)
-            self.hub.failed(judges)
-            return
-        outcome, took = result
-        began = time.monotonic()
-        self.hub.settled(judges, outcome)
-        self.timings.commit.observe(took)
-        self.timings.fan_out.observe(time.monotonic() - began)
-        _tell(outcome)
-        for key, count in outcome.judged.items():
-            self.timings.judged[key] = self.timings.judged.get(key, 0) + count
+    def _did_commit(self, judges: Sequence[Judge], done: list[Committed] | None, error: BaseException | None) -> None:
+        for each in done or [Committed(judges, None, error, 0.0)]:
+            outcome = each.outcome
+            if outcome is None:
+                self.timings.failed += 1
+                LOG.error("a commit failed", exc_info=each.error)
+                self.hub.failed(each.judges)
+                continue
+            began = time.monotonic()
+            self.hub.settled(each.judges, outcome)
+            self.timings.commit.observe(each.took_s)
+            self.timings.fan_out.observe(time.monotonic() - began)
+            _tell(outcome)
+            for key, count in outcome.judged.items():
+                self.timings.judged[key] = self.timings.judged.get(key, 0) + count
 
     # ---- timers -------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ from crdtmed.verdict import Status
 from crdtmed.wire import frames
 from crdtmed.wire.enrolment import ENROLMENT_PROOF_TAG, Enrol, Enrolled, NotEnrolled, proof_body, read_answer
 from crdtmed.wire.frames import PROTOCOL
+from relay.admission.admit import admit as really_admit
+from relay.admission.effects import Decision
+from relay.admission.facts import FactsPort, Submission
 from relay.connection import Peer
 from relay.identity import enrolment
 from relay.service import Service
@@ -230,6 +233,48 @@ def test_what_is_handed_back_and_was_not_signed_by_its_author_is_left_out_and_to
         stranger.statement.ref,
     ]
     assert len(list(record.statements())) == 2
+
+
+def test_what_cannot_be_judged_fails_alone(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = running.world.tablet(), running.world.tablet()
+
+    def admit(port: FactsPort, submission: Submission) -> Decision:
+        if submission.statement.device == bad.id:
+            raise RuntimeError("on purpose")
+        return really_admit(port, submission)
+
+    monkeypatch.setattr("relay.commit.admit", admit)
+
+    async def story() -> None:
+        async with running.up() as service, Probe(good, service) as a, Probe(bad, service) as b:
+            for value in range(1, 6):
+                await write(a, str(value), client=9)
+                await write(b, str(value), client=8)
+            with pytest.raises(Ended) as ended:
+                await b.ended()
+            assert ended.value.code == "not_committed"
+            await a.until(lambda: len(a.verdicts) == 5)
+            assert {verdict.status for verdict in a.verdicts.values()} == {Status.ACCEPTED}
+            assert service.timings.failed > 0
+
+    run(story)
+    assert running.world.verify().findings == ()
+
+
+def test_a_request_that_names_a_log_is_refused_with_the_rest(running: Running) -> None:
+    one = running.world.tablet()
+    wrong = one.say(Stop("rx1", "why"), "patient/p1/log")
+
+    async def story() -> None:
+        async with running.up(), Probe(one, running.port) as a:
+            await a.send(frames.Request(wrong.encoded), frames.HandBack("patient/p1", (wrong.encoded,)))
+            verdict = await a.verdict(wrong.statement.ref)
+            assert (verdict.status, verdict.code) == (Status.REFUSED, "wrong_document")
+            refs = await write(a, "5")
+            await a.verdict(refs[0])
+
+    run(story)
+    assert running.world.verify().findings == ()
 
 
 def test_a_device_that_connects_twice_keeps_the_later_connection(running: Running) -> None:
