@@ -358,12 +358,15 @@ def test_another_process_that_wrote_is_noticed_before_anything_is_judged(tmp_pat
     other = World.beside(world)
     tablet = world.tablet()
     assert not world.commit().external
-    other.patient("p2")
-    outcome = world.commit(
-        world.push(tablet, "patient/p2/drafts", tablet.into_drafts("patient/p2/drafts", 9, tablet.dose("p2", "rx1")))
-    )
-    assert outcome.external
-    assert verdicts(outcome)[0].status is Status.ACCEPTED
+    outcomes = []
+    for turn, process in enumerate((world, other, world, other)):
+        said = tablet.dose("p1", "rx1", str(turn + 1))
+        outcome = process.commit(process.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, said)))
+        # The other one's first look at the database finds nothing that it had in memory.
+        assert outcome.external is (turn > 1)
+        assert [verdict.position for verdict in verdicts(outcome)] == [turn + 1]
+        outcomes.append(outcome)
+    assert fold(*outcomes).digest() == base_of(world, DRAFTS).digest()
     assert world.verify().findings == ()
 
 
