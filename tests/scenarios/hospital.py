@@ -6,6 +6,7 @@ what came of it, in words; a test compares the whole with its text, so that it r
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
@@ -21,6 +22,7 @@ from crdtmed.device.device import Device
 from crdtmed.device.drafting import Draft
 from crdtmed.device.engine import Said
 from crdtmed.device.engine_types import DeviceError, State
+from crdtmed.device.keyfile import SoftwareKeys, new_keys
 from relay.app import serving
 from relay.imports import ImportKind
 from relay.knowledge.embedded import EmbeddedKnowledge
@@ -99,6 +101,7 @@ class Hospital:
     port: int = 0
     lines: list[str] = field(default_factory=list)
     devices: dict[str, Device] = field(default_factory=dict)
+    keys: dict[str, SoftwareKeys] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     serving: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -130,7 +133,9 @@ class Hospital:
         folder = self.folder / name
         code = await asyncio.to_thread(self._code, STAFF[user][2])
         url = f"ws://127.0.0.1:{self.port}"
-        await Device.enrol(folder, PASSPHRASE, url=url, code=code, label=name, clock=self.clock)
+        # Key files have tests of their own; what protects them is slow on purpose.
+        self.keys[name] = new_keys(os.urandom)
+        await Device.enrol(folder, keys=self.keys[name], url=url, code=code, label=name, clock=self.clock)
         device = await self.reopen(name)
         await device.sign_in(user, f"password-of-{user}", f"pin-{user}")
         await device.hold(patients=patients, sites=sites)
@@ -139,7 +144,7 @@ class Hospital:
 
     async def reopen(self, name: str, *, connect: bool = True) -> Device:
         """Opens a device that is enrolled, and connects it."""
-        device = await Device.open(self.folder / name, PASSPHRASE, clock=self.clock)
+        device = await Device.open(self.folder / name, keys=self.keys[name], clock=self.clock)
         self.stack.push_async_callback(device.close)
         self.devices[name] = device
         if connect:

@@ -186,6 +186,7 @@ def test_two_copies_of_one_device_are_found_out(tmp_path: Path) -> None:
         nia = await it.device("tablet", "nia", patients=["p1"])
         await nia.close()
         shutil.copytree(it.folder / "tablet", it.folder / "copy")
+        it.keys["copy"] = it.keys["tablet"]
         nia = await it.reopen("tablet")
         await nia.unlock("nia", "pin-nia")
         given = await nia.administration("p1", "not-given", draft="aaaaaaaaaaaaaaaa", status_reason="asleep")
