@@ -100,7 +100,8 @@ def sign(statement: Statement, signer: keys.Signer) -> SignedStatement:
 def decode(data: bytes) -> SignedStatement:
     """The statement in ``data``, its signature not yet checked (`verify`); raises `BadStatement` and nothing else.
 
-    The content is checked to be one plain value (`crdtmed.codec.check_value`); the kind's own model judges it afterwards.
+    The content is checked to be one plain value (`crdtmed.codec.check_value`); the kind's own model judges it
+    afterwards.
     """
     if len(data) <= keys.SIGNATURE_BYTES:
         raise BadStatement("too_short", f"{len(data)} bytes, a signature alone has {keys.SIGNATURE_BYTES}")

@@ -104,8 +104,8 @@ class SignedGroups(Model, frozen=True):
     substitution: Substitution | None = None
 
 
-# Every field is always written: where more than 15 fields may be left out, msgspec widens the header of the map, and the
-# bytes are no longer the one encoding of their value.
+# Every field is always written: where more than 15 fields may be left out, msgspec widens the header of the map, and
+# the bytes are no longer the one encoding of their value.
 class PrescriptionRegister(Model, frozen=True, omit_defaults=False):
     """A signed prescription as the relay keeps it.
 
