@@ -312,7 +312,7 @@ def play(folder: Path, story: Callable[[Hospital], Coroutine[Any, Any, None]]) -
     """Runs a scenario in a hospital of its own."""
 
     async def whole() -> None:
-        async with hospital(folder) as it:
+        async with asyncio.timeout(4 * PATIENCE_S), hospital(folder) as it:
             await story(it)
 
     asyncio.run(whole())

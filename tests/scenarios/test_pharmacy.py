@@ -120,6 +120,7 @@ def test_two_pharmacists_dispense_the_last_pack_and_both_try_to_resolve_it(tmp_p
         await qun.disconnect()
         first = await pia.resolve(conflict, Action.DISPENSE_PART, quantity=6)
         second = await qun.resolve(entry, Action.RETURNED)
+        assert not await qun.inbox(), "what is being resolved is nobody's to look at"
         assert (await pia.conflicts())[0].resolving == (first.ref,)
         await pia.connect()
         it.line(f"pia resolves it by dispensing the 6 that are left to dispense: {await first.settled()}")
