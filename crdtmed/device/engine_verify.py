@@ -1,6 +1,6 @@
 """Authors are verified behind what is shown: a snapshot is usable at once, and nothing is done to it before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from crdtmed import documents, keys, signed, statement
@@ -74,18 +74,14 @@ async def verify_held(core: Core, held: Held) -> None:
     """Verifies the authors of a document as far as their certificates are here."""
     if held.document.name == "directory":
         return
-    if is_register_document(held.document):
-        held.registers()
-        troubles, held.troubles = held.troubles, []
-        for trouble in troubles:
-            await core.alarm(trouble.code, trouble.says)
+    authors = await _authors(core, held)
     done, total = 0, len(held.unverified)
     parked: set[bytes] = set()
     while True:
         values = [value for value in held.unverified if value not in parked][:BATCH]
         if not values:
             break
-        checks = [_check(core, held, value) for value in values]
+        checks = [_check(core, held, value, authors) for value in values]
         known = [(value, check) for value, check in zip(values, checks, strict=True) if check is not None]
         parked.update(value for value, check in zip(values, checks, strict=True) if check is None)
         good = await core.ports.verify([check for _, check in known])
@@ -101,22 +97,47 @@ async def verify_held(core: Core, held: Held) -> None:
         core.newly_verified.add(held.document.name)
 
 
-def keep_verified(core: Core, connection: Connection) -> None:
-    """Writes down what was verified since the last time; the caller's transaction carries it."""
+def verified_lately(core: Core) -> list[tuple[str, str, int]]:
+    """What was verified since the last time: documents with their epochs and positions.
+
+    They are values, since the store is written on another thread while verifying goes on.
+    """
+    found = []
     for name in core.newly_verified:
         held = core.held.get(name)
         if held is not None:
-            store.mark_verified(connection, name, held.replica.epoch, held.verified)
+            found.append((name, held.replica.epoch, held.verified))
+    core.newly_verified.clear()
+    return found
 
 
-def _check(core: Core, held: Held, value: bytes) -> Check | None:
+def keep_verified(verified: list[tuple[str, str, int]], connection: Connection) -> None:
+    """Writes down what was verified; the caller's transaction carries it."""
+    for name, epoch, position in verified:
+        store.mark_verified(connection, name, epoch, position)
+
+
+async def _authors(core: Core, held: Held) -> dict[bytes, str]:
+    """Reads a document as views do, tells what is wrong with it, and gives the author devices of its statements."""
+    if is_register_document(held.document):
+        held.registers()
+        authors = {}
+    else:
+        authors = {one.encoded: one.statement.device for one in held.statements().values()} if held.unverified else {}
+    troubles, held.troubles = held.troubles, []
+    for trouble in troubles:
+        await core.alarm(trouble.code, trouble.says)
+    return authors
+
+
+def _check(core: Core, held: Held, value: bytes, authors: Mapping[bytes, str]) -> Check | None:
     """The signature to verify; None where the key is not here yet."""
     body, signature = value[keys.SIGNATURE_BYTES :], value[: keys.SIGNATURE_BYTES]
     if is_register_document(held.document):
         candidates = _relay_keys(core, value)
         return (candidates[0], signed.TAGS[Register], body, signature) if candidates else None
     try:
-        device = statement.decode(value).statement.device
+        device = authors.get(value) or statement.decode(value).statement.device
     except statement.BadStatement:
         return (b"", statement.TAG, body, signature)
     if device == core.ports.device:

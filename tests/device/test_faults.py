@@ -575,6 +575,22 @@ def test_a_mark_outside_the_store_tells_of_an_old_copy_even_offline(tmp_path: Pa
     run(story())
 
 
+def test_numbers_go_on_after_everything_was_sent_and_the_device_restarted(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        for turn in range(3):
+            async with device.engine() as engine, linked(engine.core, relay):
+                await administer(engine, turn)
+                await settle(engine)
+                assert engine.status().last_number == turn + 1
+                assert not await engine.inbox()
+        numbers = [statement.decode(data).statement.number for data, _ in relay.statements.values()]
+        assert numbers == [1, 2, 3]
+
+    run(story())
+
+
 def test_a_number_that_was_given_out_twice_is_told(tmp_path: Path) -> None:
     async def story() -> None:
         device = device_in(tmp_path)
@@ -731,6 +747,32 @@ def test_a_base_whose_digest_the_relay_did_not_sign_is_not_believed(tmp_path: Pa
             async with linked(engine.core, relay):
                 await settle(engine)
             assert len(await engine.statements(LOG)) == 2
+
+    run(story())
+
+
+def test_a_statement_of_another_document_does_not_count_and_is_told_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with other.engine() as theirs:
+            right, wrong = await administer(theirs, 1), await administer(theirs, 2, "patient/p2/log")
+            values = {one.signed.statement.ref: one.signed.encoded for one in theirs.outbox()}
+        relay.insert(TODAY, [values[right.ref], values[wrong.ref]])
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: TODAY in engine.core.rows)
+                assert [entry.ref for entry in await engine.statements(LOG)] == [right.ref]
+
+                async def alarmed() -> bool:
+                    return [entry.code for entry in await engine.inbox()] == ["misplaced"]
+
+                await until(alarmed)
+                mine = await administer(engine, 3)
+                await settle(engine)
+                assert {entry.ref for entry in await engine.statements(LOG)} == {right.ref, mine.ref}
+                assert len(await engine.inbox()) == 1
 
     run(story())
 
