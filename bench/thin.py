@@ -9,7 +9,6 @@ from bench.ground import Thin
 from bench.line import Line, dial
 from crdtmed.wire import frames
 
-
 Places = dict[str, tuple[str, int]]
 """Documents, and the epoch and position at which each stands."""
 
@@ -25,7 +24,7 @@ async def join(
 
     Raises `Refused` or `OSError`.
     """
-    return await join_from(port, thin, {document: ("", 0) for document in documents}, on_message)
+    return await join_from(port, thin, dict.fromkeys(documents, ("", 0)), on_message)
 
 
 async def join_from(port: int, thin: Thin, places: Places, on_message: Callable[[bytes], None] | None = None) -> Line:

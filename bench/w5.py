@@ -128,6 +128,8 @@ def multiply(database: Path) -> None:
     """Copies every log with its entries `COPIES` times, each under other patients and devices."""
     with closing(open_sqlite(database)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("CREATE TEMP TABLE original (document INTEGER PRIMARY KEY)")
+        connection.execute("INSERT INTO original SELECT id FROM document WHERE name LIKE 'patient/%/log/%'")
         tops = {
             table: connection.execute(f"SELECT max(id) + 1 FROM {table}").fetchone()[0]  # noqa: S608 - two names from below
             for table in ("document", "client")
@@ -139,26 +141,25 @@ def multiply(database: Path) -> None:
                 (device_id(os.urandom(DEVICE_BYTES)), PATIENTS * EACH),
             ).fetchone()
             document, client = copy * tops["document"], copy * tops["client"]
-            ids = {"document": document, "client": client, "documents": tops["document"], "clients": tops["client"]}
+            ids = {"document": document, "client": client, "clients": tops["client"]}
             for sql in _COPY:
                 connection.execute(sql, ids | {"copy": copy, "author": author})
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-_LOGS: Final = "SELECT id FROM document WHERE name LIKE 'patient/%/log/%' AND id < :documents"
 _COPY: Final = (
     "INSERT INTO document (id, name, position, floor, snapshot, snapshot_position) "
     "SELECT id + :document, replace(name, '/log/', 'x' || :copy || '/log/'), position, floor, snapshot, "
-    f"snapshot_position FROM document WHERE id IN ({_LOGS})",
+    "snapshot_position FROM document WHERE id IN original",
     "INSERT INTO epoch (document, since, epoch) "
-    f"SELECT document + :document, since, epoch FROM epoch WHERE document IN ({_LOGS})",
+    "SELECT document + :document, since, epoch FROM epoch WHERE document IN original",
     "INSERT INTO client (id, document, client, author, origin_client, origin_clock, clock) "
     "SELECT id + :client, document + :document, client, :author, origin_client, origin_clock, clock "
-    f"FROM client WHERE document IN ({_LOGS}) AND id < :clients",
+    "FROM client WHERE document IN original AND id < :clients",
     "INSERT INTO statement (author, sid, number, target, position, client, clock, received_at, status, verdict, data) "
     "SELECT :author, sid, number, target + :document, position, client + :client, clock, received_at, status, verdict, "
-    f"data FROM statement WHERE target IN ({_LOGS})",
+    "data FROM statement WHERE target IN original",
 )
 
 

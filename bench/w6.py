@@ -13,7 +13,16 @@ from typing import Any, Final
 from bench import ground, process, thin, w1, w3, world
 from bench.process import Server
 from crdtmed.aggregates.elements import Quantity
-from crdtmed.aggregates.prescription_draft import Dose, DraftWrite, Group, Indication, Instructions, Route, write_key
+from crdtmed.aggregates.prescription_draft import (
+    Dose,
+    DraftWrite,
+    Group,
+    GroupValue,
+    Indication,
+    Instructions,
+    Route,
+    write_key,
+)
 from crdtmed.device.device import Device
 from crdtmed.device.files import DeviceFiles
 from crdtmed.device.keyfile import open_key_file
@@ -54,7 +63,7 @@ async def ours(folder: Path) -> dict[str, Any]:
 async def _draft(server: Server, writer: ground.Thin, number: int) -> None:
     """One of twenty who write the same draft at once, none having seen another."""
     document = "patient/p1/drafts"
-    groups = {
+    groups: dict[Group, GroupValue] = {
         Group.DOSE: Dose(Quantity(str(number + 1), "mg")),
         Group.ROUTE: Route("26643006", "Oral"),
         Group.INSTRUCTIONS: Instructions(f"as writer {number} says"),
@@ -76,7 +85,8 @@ async def _draft(server: Server, writer: ground.Thin, number: int) -> None:
 async def _views(device: Device) -> dict[str, float]:
     """The view of the draft: each after a write to it, and each with nothing new."""
     draft = device.draft("p1", DRAFT)
-    fresh, again = [], []
+    fresh: list[float] = []
+    again: list[float] = []
     for number in range(VIEWS):
         await device.draft("p1", "rx-beside").set(instructions=Instructions(f"changed {number}"))
         for into in (fresh, again):
@@ -124,7 +134,7 @@ def _opened(device: Path) -> dict[str, float]:
 
 
 async def _open(folder: Path) -> dict[str, float]:
-    """Opens a store, shows a patient, then reads everything; stretching the passphrase, slow on purpose, is before it."""
+    """Opens a store, shows a patient, then reads everything; the passphrase, slow on purpose, is stretched before."""
     keys = open_key_file(DeviceFiles(folder).keys, world.PASSPHRASE)
     before = process.memory_mb(os.getpid())
     began = time.perf_counter()

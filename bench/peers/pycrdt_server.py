@@ -4,8 +4,12 @@ import sys
 from typing import Any
 
 import uvicorn
-from pycrdt.store import SQLiteYStore
-from pycrdt.websocket import ASGIServer, WebsocketServer, YRoom
+from pycrdt.store import SQLiteYStore  # type: ignore[import-not-found]  # a peer is installed only where it is measured
+from pycrdt.websocket import (  # type: ignore[import-not-found]  # a peer is installed only where it is measured
+    ASGIServer,
+    WebsocketServer,
+    YRoom,
+)
 
 
 class Store(SQLiteYStore):  # type: ignore[misc]  # not installed where types are checked
