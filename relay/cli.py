@@ -1,8 +1,8 @@
 """``crdtmed-relay``: the system operator's command line.
 
-Every command but ``restore`` works beside a running relay, on the same folder; every answer comes as text for people
-or, with ``--json``, as JSON.  Errors are one line each on standard error (with ``--json`` one object) and exit status
-1; a wrong call exits with 2.
+Every command but ``restore``, ``rotate relay`` and ``rotate identity`` works beside a running relay, on the same
+folder; every answer comes as text for people or, with ``--json``, as JSON.  Errors are one line each on standard error
+(with ``--json`` one object) and exit status 1; a wrong call exits with 2.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from relay.identity.leases import OutOfService
 from relay.identity.users import NotPossible
 from relay.imports import ImportKind, ImportRefused
 from relay.knowledge.snapshot import BadSnapshot
-from relay.operator import devices, loading, people, records, upkeep
+from relay.operator import devices, loading, people, records, rotating, upkeep
 from relay.operator.office import CannotOpen, Office, make_relay, open_office
 from relay.operator.people import Refused
 from relay.operator.serving import serve
@@ -98,6 +98,10 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         return serve(settings, options.port_file)
     if name == "restore":
         return _print(upkeep.restore(settings, options.file), options.json)
+    if name == "rotate identity":
+        return _print(rotating.rotate_identity(settings), options.json)
+    if name == "rotate relay":
+        return _print(rotating.rotate_relay(settings), options.json)
     if name == "knowledge check":
         return _print(loading.check_knowledge(options.file), options.json)
     with open_office(settings) as office:

@@ -132,6 +132,17 @@ def _devices(commands: Any) -> None:
     revoke = _command(commands, "revoke", "take a device out of service", 'revoke k7qmw2ab --reason "stolen"')
     revoke.add_argument("device")
     revoke.add_argument("--reason", required=True)
+    rotate = _group(commands, "rotate", "new keys in the place of old ones")
+    one = _command(rotate, "device", "another key for a device's store, with its next lease", "rotate device k7qmw2ab")
+    one.add_argument("device")
+    _command(rotate, "relay", "another key for this relay; the relay is stopped", "rotate relay")
+    _command(
+        rotate,
+        "identity",
+        "another identity key, which devices follow by themselves; the relay is stopped, and older backups "
+        "can no longer be restored",
+        "rotate identity",
+    )
     revoke.add_argument("--now", action="store_true", help="wipe at once, without handing over what it has not sent")
 
 

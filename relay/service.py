@@ -21,15 +21,15 @@ from relay.batch import Batch
 from relay.commit import Outcome, Task, commit_batch
 from relay.connection import Connection, Peer
 from relay.hub import Hub
-from relay.identity.keyring import Keyring, keyring, settled, signer_of
+from relay.identity.keyring import Keyring, keyring
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
-from relay.identity.service import identity_in_force, open_identity
+from relay.identity.service import open_identity
 from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
-from relay.operator.office import clock_of, database_of, read_secrets, terms_of
+from relay.operator.office import clock_of, database_of, secrets_in_force, terms_of
 from relay.reading import Reader
 from relay.settings import Settings
 from relay.storage.record import SqlRecord
@@ -373,10 +373,5 @@ def open_service(
     Raises `relay.operator.office.CannotOpen`, `relay.storage.sqlite.StorageError`,
     `relay.storage.migrations.SchemaTooNew` or `relay.identity.directory.AnotherIdentity`; each says what to do.
     """
-    held = read_secrets(settings)
-    database = database_of(settings)
-    if held.next_identity is not None:
-        with contextlib.closing(open_sqlite(database)) as connection:
-            candidates = (signer_of(held.identity), signer_of(held.next_identity))
-            held = settled(held, identity_in_force(connection, candidates).public)
-    return Service(database, keyring(held), terms_of(settings), knowledge, now or clock_of(settings), random)
+    ring = keyring(secrets_in_force(settings))
+    return Service(database_of(settings), ring, terms_of(settings), knowledge, now or clock_of(settings), random)

@@ -136,6 +136,12 @@ def write_secrets(
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+    # A rotation commits only after this: the file must be there under its name, also after a power cut.
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def open_secrets(path: Path, passphrase: str | None) -> Secrets:

@@ -12,9 +12,19 @@ from crdtmed.exercise import clock_from
 from relay.batch import Batch
 from relay.commit import Task, commit_batch
 from relay.identity import directory
-from relay.identity.keyring import Keyring, KeyringError, Secrets, keyring, new_secrets, open_secrets, write_secrets
+from relay.identity.keyring import (
+    Keyring,
+    KeyringError,
+    Secrets,
+    keyring,
+    new_secrets,
+    open_secrets,
+    settled,
+    signer_of,
+    write_secrets,
+)
 from relay.identity.leases import Terms
-from relay.identity.service import EmbeddedIdentity, open_identity
+from relay.identity.service import EmbeddedIdentity, identity_in_force, open_identity
 from relay.live import Live
 from relay.settings import Settings
 from relay.storage.migrations import SchemaTooNew
@@ -117,6 +127,20 @@ def read_secrets(settings: Settings) -> Secrets:
         raise CannotOpen(f"{secrets_of(settings)}: {error.says}") from None
 
 
+def secrets_in_force(settings: Settings) -> Secrets:
+    """The relay's keys; where a rotation of the identity key was cut short, with the one that the directory is signed
+    with.
+
+    Raises `CannotOpen`, `relay.storage.sqlite.StorageError` or `relay.identity.directory.AnotherIdentity`.
+    """
+    held = read_secrets(settings)
+    if held.next_identity is None:
+        return held
+    with contextlib.closing(open_sqlite(database_of(settings))) as connection:
+        candidates = (signer_of(held.identity), signer_of(held.next_identity))
+        return settled(held, identity_in_force(connection, candidates).public)
+
+
 @contextlib.contextmanager
 def sole_use(settings: Settings) -> Iterator[None]:
     """Holds the folder as a running relay does; raises `CannotOpen` where another process has it."""
@@ -137,10 +161,10 @@ def open_office(settings: Settings, *, fresh: bool = False) -> Iterator[Office]:
     """The relay of the settings' folder; raises `CannotOpen` with one line that says why not."""
     if not fresh and not database_of(settings).exists():
         raise CannotOpen(f"{settings.folder} has no relay: run crdtmed-relay init first, or give its folder")
-    ring = keyring(read_secrets(settings))
     try:
+        ring = keyring(secrets_in_force(settings))
         connection = open_sqlite(database_of(settings))
-    except (StorageError, SchemaTooNew) as error:
+    except (StorageError, SchemaTooNew, directory.AnotherIdentity) as error:
         raise CannotOpen(str(error)) from None
     with contextlib.closing(connection):
         now = clock_of(settings)()

@@ -63,7 +63,7 @@ def test_the_whole_help_has_a_relay_from_nothing(desk: Desk) -> None:
 
 
 def test_every_command_is_carried_out_by_somebody() -> None:
-    elsewhere = {"init", "serve", "restore", "knowledge check"}
+    elsewhere = {"init", "serve", "restore", "knowledge check", "rotate identity", "rotate relay"}
     assert set(COMMANDS) == set(cli.COMMANDS) | elsewhere
 
 
@@ -425,7 +425,8 @@ def test_every_answer_comes_for_people_and_as_json(name: str, desk: Desk, told: 
         "user change": ("vera", "--role", "nurse", "--site", "ward-a"),
         "user password": ("vera",), "user unlock": ("vera",), "user withdraw": ("vera",),
         "roster add": ("ward-a", "vera"), "roster remove": ("ward-a", "vera"), "roster show": ("ward-a",),
-        "code": ("--site", "ward-a"), "device": (told["one"],), "revoke": (told["one"], "--reason", "stolen"),
+        "code": ("--site", "ward-a"), "device": (told["one"],),
+        "rotate device": (told["one"],), "revoke": (told["one"], "--reason", "stolen"),
         "knowledge check": (example,), "knowledge load": (example,),
     }  # fmt: skip
     for argv in ((*name.split(), *more.get(name, ()), "--json"), ("--json", *name.split(), *more.get(name, ()))):
