@@ -146,5 +146,8 @@ def served(folder: Path, *more: object, **environment: str) -> Iterator[Served]:
     try:
         assert it.port, it.lines
         yield it
+    except BaseException as error:
+        error.add_note("the relay's last words:\n" + "\n".join(it.lines[-20:]))
+        raise
     finally:
         it.stop()
