@@ -198,6 +198,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "devices": lambda office, _: devices.list_devices(office),
     "device": lambda office, it: devices.show_device(office, it.device),
     "revoke": lambda office, it: devices.revoke(office, it.device, it.reason, it.now),
+    "rotate device": lambda office, it: rotating.rotate_device(office, it.device),
     "import": lambda office, it: loading.load(office, ImportKind(it.kind), it.file),
     "knowledge load": lambda office, it: loading.load_knowledge(office, it.file),
     "knowledge show": lambda office, _: loading.show_knowledge(office),
