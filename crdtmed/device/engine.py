@@ -267,7 +267,8 @@ class Engine:
     async def close(self) -> None:
         """Gives the store up, once what was verified is written down.  The link is closed before."""
         if self.core.newly_verified:
-            await self.core.ports.database.run(lambda held: engine_verify.keep_verified(self.core, held))
+            verified = engine_verify.verified_lately(self.core)
+            await self.core.ports.database.run(lambda connection: engine_verify.keep_verified(verified, connection))
         await self.core.ports.database.close()
 
 

@@ -1,6 +1,7 @@
 """The conversation as the engine has it: begun, taken in burst by burst, kept up, and ended."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from crdtmed.device import (
@@ -39,23 +40,29 @@ async def receive(core: Core, data: Sequence[bytes]) -> None:
     """Takes frames of the relay in: memory first, then one transaction, then whoever listens.
 
     Raises `StoreError` where the transaction fails; then nothing of the burst counts, and the conversation is over.
+    So it is with whatever else ends it midway.
     """
     session = core.session
     if session is None:
         return
     burst, final = Burst(), list[Verdict]()
-    for frame in data:
-        for event in session.receive(frame, core.ports.now_ms()):
-            await _take(core, burst, final, event)
-    if not await engine_bases.digests_are_signed(core, burst):
+    try:
+        for frame in data:
+            for event in session.receive(frame, core.ports.now_ms()):
+                await _take(core, burst, final, event)
+        signed = await engine_bases.digests_are_signed(core, burst)
+        if signed:
+            await _commit(core, burst, final)
+    except BaseException as error:
+        # Whatever it was, a cancellation too: memory may be ahead of the store, and later updates would leave a hole.
+        says = "this device cannot write its store" if isinstance(error, StoreError) else "this device stopped midway"
+        with suppress(StoreError):
+            await _undo(core, "store", says)
+        raise
+    if not signed:
         await _undo(core, "forged", "the relay sent a document under a digest that it did not sign")
         await core.alarm("forged", "the relay sent a document under a digest that it did not sign; nothing was taken")
         return
-    try:
-        await _commit(core, burst, final)
-    except StoreError:
-        await _undo(core, "store", "this device cannot write its store")
-        raise
     await _told(core, burst, final)
 
 
@@ -94,8 +101,8 @@ async def tick(core: Core) -> None:
     """What is due by the clock: the lease, the segments of a new day, what was verified meanwhile."""
     session = core.session
     if core.newly_verified:
-        await core.ports.database.run(lambda connection: engine_verify.keep_verified(core, connection))
-        core.newly_verified.clear()
+        verified = engine_verify.verified_lately(core)
+        await core.ports.database.run(lambda connection: engine_verify.keep_verified(verified, connection))
     if session is None or session.stage is not Stage.OPEN:
         return
     now = core.ports.now_ms()
@@ -186,10 +193,11 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
     if not touched and not burst.alarms:
         return
     now = core.ports.now_ms()
+    verified = engine_verify.verified_lately(core)
 
     def work(connection: Connection) -> int:
         engine_bases.write(core, burst, connection)
-        engine_verify.keep_verified(core, connection)
+        engine_verify.keep_verified(verified, connection)
         engine_verdicts.write(core, final, connection)
         store.remove(connection, [item.said.number for item in leaving])
         store.drop_hand_back(connection, burst.judged_back)
@@ -201,7 +209,6 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
         return inbox.count(connection)
 
     core.inbox_open = await core.ports.database.run(work)
-    core.newly_verified.clear()
     for item in leaving:
         core.judged.discard(item.statement.ref)
         core.outbox.remove(item.statement.ref)

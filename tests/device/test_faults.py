@@ -984,6 +984,55 @@ def test_a_burst_that_cannot_be_written_counts_for_nothing_and_comes_again(tmp_p
     run(story())
 
 
+@pytest.mark.parametrize("ends", ["cancelled", "raises"])
+def test_a_burst_that_ends_midway_leaves_no_hole_in_the_base(tmp_path: Path, ends: str) -> None:
+    """Found by the balance of a ward: two updates were in memory, not in the store, and later ones went on top."""
+
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with device.engine() as engine, other.engine() as theirs:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await settle(engine)
+            async with linked(theirs.core, relay):
+                await administer(theirs, 1)
+                await settle(theirs)
+            database = engine.core.ports.database
+            honest, reached = database.run, asyncio.Event()
+
+            async def stuck(work: object) -> object:
+                """Where the burst is written, it ends."""
+                if "_commit" not in getattr(work, "__qualname__", ""):
+                    return await honest(work)  # type: ignore[arg-type]  # whatever it is, it is handed on
+                database.run = honest  # type: ignore[method-assign]  # once only
+                reached.set()
+                if ends == "raises":
+                    raise RuntimeError("something else went wrong")
+                await asyncio.Event().wait()
+                return None
+
+            database.run = stuck  # type: ignore[method-assign, assignment]  # in place of the real one
+            async with linked(engine.core, relay):
+                await reached.wait()
+            async with linked(theirs.core, relay):
+                for number in range(2, 5):
+                    await administer(theirs, number)
+                await settle(theirs)
+
+            async def whole() -> bool:
+                return len(await engine.statements(LOG)) == 4
+
+            async with linked(engine.core, relay):
+                await until(whole)
+                await settle(engine)
+        async with device.engine() as engine:
+            assert len(await engine.statements(LOG)) == 4, "what the store has is whole"
+            assert not [entry for entry in await engine.inbox() if entry.code == "base_damaged"]
+
+    run(story())
+
+
 def test_a_replica_that_differs_is_found_by_digest_and_taken_anew(tmp_path: Path) -> None:
     async def story() -> None:
         device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
