@@ -7,6 +7,7 @@ their texts may quote what they stumbled over.
 
 import json
 import logging
+import sqlite3
 import sys
 from datetime import UTC, datetime
 from typing import Final
@@ -34,6 +35,9 @@ class JsonLines(logging.Formatter):
             line |= {"event": "message of a library", "logger": record.name, "logged": _place(record)}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
+            if isinstance(record.exc_info[1], sqlite3.Error):
+                # The database's code alone: disk full, locked, damaged.
+                line["sqlite"] = getattr(record.exc_info[1], "sqlite_errorname", None)
             trace = record.exc_info[2]
             while trace is not None and trace.tb_next is not None:
                 trace = trace.tb_next
@@ -54,6 +58,8 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(NAME).setLevel(level.upper())
+    # The websocket library's, which would tell every frame.
+    logging.getLogger(f"{NAME}.socket").setLevel(logging.WARNING)
 
 
 def event(name: str, level: int = logging.INFO, **fields: str | int | float) -> None:
