@@ -25,7 +25,7 @@ from tests.device.world import administer
 from tests.relay.identity.setting import HOUR, T0
 from tests.revocation.virtual import Net, Tablet, VirtualLoop, open_inline, verify_inline, virtual_world
 
-HISTORIES = int(os.environ.get("REVOCATION_HISTORIES", "5"))
+HISTORIES = int(os.environ.get("REVOCATION_HISTORIES", "3"))
 STEP_S = 0.2
 """How finely online time is counted."""
 
@@ -63,6 +63,12 @@ class History:
         """Some seconds pass."""
         await asyncio.sleep(self.random.uniform(least, most))
 
+    async def connected(self) -> None:
+        """The device is on the line, and has been for a moment."""
+        while not self.net.lines:
+            await asyncio.sleep(STEP_S)
+        await asyncio.sleep(20 * self.net.delay_s)
+
     async def _count(self) -> None:
         while not self.wiped.is_set():
             await asyncio.sleep(STEP_S)
@@ -92,6 +98,7 @@ async def relay_does_not_notice(it: History) -> None:
 
 async def push_lost(it: History) -> None:
     """Nothing that the relay says arrives from then on; keepalive finds out."""
+    await it.connected()
     for line in it.net.lines:
         line.half_open()
     it.revoke()
@@ -99,12 +106,14 @@ async def push_lost(it: History) -> None:
 
 async def relay_hangs(it: History) -> None:
     """It answers pings and nothing else, for as long as the connection lasts."""
+    await it.connected()
     for line in it.net.lines:
         line.mute = True
     it.revoke(heard=False)
 
 
 async def half_open_before(it: History) -> None:
+    await it.connected()
     for line in it.net.lines:
         line.half_open()
     await it.pause(0, 39)
@@ -120,6 +129,7 @@ async def relay_killed_before(it: History) -> None:
 
 
 async def relay_killed_after(it: History) -> None:
+    await it.connected()
     it.revoke()
     await it.pause(0, 2 * it.net.delay_s)
     it.net.kill()
@@ -150,6 +160,7 @@ async def network_flaps(it: History) -> None:
 
 async def asleep(it: History) -> None:
     """The lid is closed, and opened again after a while."""
+    await it.connected()
     it.tablet.sleep()
     for line in it.net.lines:
         line.half_open()

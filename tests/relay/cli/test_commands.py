@@ -415,7 +415,9 @@ def test_devices_and_their_revocation(desk: Desk, told: dict[str, str]) -> None:
     assert status["verdicts"] == {"accepted": 2, "conflict": 1}
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"init", "serve", "restore", "backup", "import"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(COMMANDS) - {"init", "serve", "restore", "backup", "import", "rotate device"})
+)
 def test_every_answer_comes_for_people_and_as_json(name: str, desk: Desk, told: dict[str, str]) -> None:
     example = ROOT / "relay" / "knowledge" / "example.json"
     desk.json("knowledge", "load", example)
@@ -425,8 +427,7 @@ def test_every_answer_comes_for_people_and_as_json(name: str, desk: Desk, told: 
         "user change": ("vera", "--role", "nurse", "--site", "ward-a"),
         "user password": ("vera",), "user unlock": ("vera",), "user withdraw": ("vera",),
         "roster add": ("ward-a", "vera"), "roster remove": ("ward-a", "vera"), "roster show": ("ward-a",),
-        "code": ("--site", "ward-a"), "device": (told["one"],),
-        "rotate device": (told["one"],), "revoke": (told["one"], "--reason", "stolen"),
+        "code": ("--site", "ward-a"), "device": (told["one"],), "revoke": (told["one"], "--reason", "stolen"),
         "knowledge check": (example,), "knowledge load": (example,),
     }  # fmt: skip
     for argv in ((*name.split(), *more.get(name, ()), "--json"), ("--json", *name.split(), *more.get(name, ()))):
@@ -448,6 +449,13 @@ def test_times_are_told_to_people_as_utc(desk: Desk, told: dict[str, str]) -> No
     lines = desk.run("audit").out.splitlines()
     assert "received_at=2026-05-28T20:26:40Z" in lines[0]
     assert desk.run("audit", "--user", "nobody").out == "none\n"
+
+
+def test_a_device_is_rotated_from_the_command_line_once_at_a_time(desk: Desk, told: dict[str, str]) -> None:
+    assert desk.json("rotate", "device", told["one"]) == {"device": told["one"], "rotated": "with its next lease"}
+    assert "has not taken over its last key yet" in desk.run("rotate", "device", told["one"]).line
+    assert "is not in service" in desk.run("rotate", "device", "aaaaaaaa").line
+    assert desk.run("rotate", "device", told["two"]).out.startswith("device: ")
 
 
 # ---- verify, backup, restore ----------------------------------------------------------------------------------------
