@@ -7,20 +7,20 @@ aside. Reading is strict: what is not exactly right is an error that says where,
 wrongly is worse than none.
 
 An AI of variable length ends at the separator FNC1, which scanners send as the character GS (29). A scanner
-that drops it cannot be told from a longer lot, so set it up to send GS. The table of AIs is that of `biip`.
+that drops it cannot be told from a longer lot, so set it up to send GS. The table of AIs is that of `biip`; it is
+long, and loaded with the first code.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final, Literal, NamedTuple
-
-from biip import ParseError
-from biip.checksums import gs1_standard_check_digit
-from biip.gs1_application_identifiers import GS1ApplicationIdentifier
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from crdtmed.limits import MAX_LONG_TEXT_CHARS
+
+if TYPE_CHECKING:
+    from biip.gs1_application_identifiers import GS1ApplicationIdentifier
 
 FNC1: Final = "\x1d"
 """How scanners send the separator of element strings."""
@@ -170,7 +170,10 @@ def _check_characters(field: str, at: int) -> None:
         )
 
 
-def _identifier(field: str, at: int) -> GS1ApplicationIdentifier:
+def _identifier(field: str, at: int) -> "GS1ApplicationIdentifier":
+    from biip import ParseError
+    from biip.gs1_application_identifiers import GS1ApplicationIdentifier
+
     try:
         return GS1ApplicationIdentifier.extract(field)
     except ParseError:
@@ -178,7 +181,7 @@ def _identifier(field: str, at: int) -> GS1ApplicationIdentifier:
         raise Gs1Error("unknown_identifier", at, says) from None
 
 
-def _data(identifier: GS1ApplicationIdentifier, data: str, at: int, whole: bool) -> str:
+def _data(identifier: "GS1ApplicationIdentifier", data: str, at: int, whole: bool) -> str:
     """The data that ``data`` is, or without ``whole`` begins with, as the identifier's form has it."""
     pattern = identifier.pattern if whole else identifier.pattern.removesuffix("$")
     match = re.match(pattern, identifier.ai + data)
@@ -206,6 +209,8 @@ def _expiry(element: _Element, today: date) -> date:
 
 
 def _checked_gtin(gtin: str, at: int) -> str:
+    from biip.checksums import gs1_standard_check_digit
+
     if len(gtin) != 14 or not (gtin.isascii() and gtin.isdigit()) or not gtin.strip("0"):
         raise Gs1Error("bad_gtin", at, f"GTIN (01) {gtin[:20]!a} is not 14 digits, or only zeros; correct it")
     digit = gs1_standard_check_digit(gtin[:-1])

@@ -25,7 +25,6 @@ from relay.knowledge.snapshot import BadSnapshot
 from relay.operator import devices, loading, people, records, rotating, upkeep
 from relay.operator.office import CannotOpen, Office, make_relay, open_office
 from relay.operator.people import Refused
-from relay.operator.serving import serve
 from relay.settings import PREFIX, BadSettings, Settings, read_settings
 from relay.storage.migrations import SchemaTooNew
 from relay.storage.sqlite import StorageError
@@ -95,6 +94,9 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     if name == "init":
         return _print({"folder": str(settings.folder), "identity": make_relay(settings)}, options.json)
     if name == "serve":
+        # Web server and HTTP client take longer to load than most commands to run: only this one needs them.
+        from relay.operator.serving import serve
+
         return serve(settings, options.port_file)
     if name == "restore":
         return _print(upkeep.restore(settings, options.file), options.json)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, tzinfo
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from crdtmed import documents
 from crdtmed.aggregates.content import decode_content
@@ -16,10 +16,12 @@ from crdtmed.contract import Kind
 from crdtmed.device.desk import Desk, missing
 from crdtmed.device.engine import Engine, Said
 from crdtmed.device.engine_types import DeviceError, Standing, State
-from crdtmed.device.label import LabelContent, render_label
 from crdtmed.device.patient_view import patient_register, zone_of
 from crdtmed.device.site_view import site_view
 from crdtmed.device.views import registers_of
+
+if TYPE_CHECKING:
+    from crdtmed.device.label import LabelContent
 
 PRINTS: Final = "label prints"
 """Under which the store counts the prints of each dispense."""
@@ -40,6 +42,9 @@ async def label(
     id where None.  Raises `DeviceError` ``not_held`` or ``label_incomplete`` naming what is missing, and what
     `crdtmed.device.label.render_label` raises for text that does not fit: nothing is ever cut.
     """
+    # Drawing loads fonts and a PDF writer, which a device that never prints does without.
+    from crdtmed.device.label import render_label
+
     engine = desk.engine
     ref = said if isinstance(said, str) else said.ref
     site, dispense, tentative = await _dispense(engine, ref)
@@ -75,7 +80,9 @@ async def _content(
     given: tuple[tuple[str, ...], str | None, str | None],
     count: int,
     tentative: bool,
-) -> LabelContent:
+) -> "LabelContent":
+    from crdtmed.device.label import LabelContent
+
     cautions, gtin, prescriber = given
     patient, registers = await patient_register(engine, dispense.patient)
     order = registers.values.get(f"prescription/{dispense.prescription}")

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
-import httpx
 import msgspec
 
 from crdtmed.codec import Undecodable, decoder, encode
@@ -76,6 +75,9 @@ def http_post(url: str) -> Post:
 
     Certificates are checked, redirects not followed, proxies of the environment not used.
     """
+
+    # Once in a device's life: every other start does without the HTTP client.
+    import httpx
 
     async def post(body: bytes) -> bytes:
         client = httpx.AsyncClient(timeout=ENROLMENT_TIMEOUT_S, trust_env=False, follow_redirects=False)

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import ClauseElement, Insert, Table, bindparam, case, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from relay.storage.schema import (
     ALARM,
@@ -32,7 +32,11 @@ def _insert(table: Table, *names: str) -> Insert:
 
 
 def _upsert(table: Table, keys: tuple[str, ...], values: tuple[str, ...], dialect: str) -> ClauseElement:
-    kind: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    kind: Any = sqlite.insert
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        kind = postgresql.insert
     made = kind(table).values({name: bindparam(name) for name in (*keys, *values)})
     return made.on_conflict_do_update(  # type: ignore[no-any-return]  # both dialects' insert is Any here
         index_elements=list(keys), set_={name: made.excluded[name] for name in values}
