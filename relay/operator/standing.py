@@ -10,9 +10,7 @@ from relay.storage.port import Record
 
 def standing_registers(record: Record, word: str) -> Iterator[tuple[str, RegisterValue]]:
     """The registers ``word/…`` of all patients and sites, each with its document, withdrawn ones left out."""
-    for name in sorted(record.documents()):
-        kind = parse(name).kind
-        if kind in (DocumentKind.PATIENT, DocumentKind.SITE):
-            for row in record.registers(name, word):
-                if row.value != NIL:
-                    yield name, decode_register(kind, row.key, row.value)
+    for row in record.registers_everywhere(word):
+        kind = parse(row.document).kind
+        if kind in (DocumentKind.PATIENT, DocumentKind.SITE) and row.value != NIL:
+            yield row.document, decode_register(kind, row.key, row.value)

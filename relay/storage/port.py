@@ -116,6 +116,9 @@ class Record(Protocol):
     def registers(self, document: str, word: str = "") -> list[RegisterRow]:
         """The registers of a document by key, those with keys ``word/…`` where a word is given."""
 
+    def registers_everywhere(self, word: str) -> list[RegisterRow]:
+        """The registers of all documents with keys ``word/…``, by document and key."""
+
     def put_register(self, document: int, key: str, version: int, at: int, value: bytes) -> None:
         """Writes a register in the place of the one before."""
 

@@ -103,6 +103,7 @@ class Queries:
     add_change: Sql
     register: Sql
     registers: Sql
+    registers_everywhere: Sql
     put_register: Sql
     stock: Sql
     all_stock: Sql
@@ -208,6 +209,9 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "registers": _registers()
         .where(d.name == b("name"), REGISTER.c.key >= b("low"), REGISTER.c.key < b("high"))
         .order_by(REGISTER.c.key),
+        "registers_everywhere": _registers()
+        .where(REGISTER.c.key >= b("low"), REGISTER.c.key < b("high"))
+        .order_by(d.name, REGISTER.c.key),
         "put_register": _upsert(REGISTER, ("document", "key"), ("version", "at", "value"), dialect.name),
         "stock": select(STOCK.c.on_hand, STOCK.c.shortage).where(
             STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot")

@@ -244,6 +244,10 @@ class SqlRecord:
         low, high = (f"{word}/", f"{word}/{_END}") if word else ("", _END)
         return [RegisterRow(*row) for row in self._q.registers.all(self.connection, name=document, low=low, high=high)]
 
+    def registers_everywhere(self, word: str) -> list[RegisterRow]:
+        found = self._q.registers_everywhere.all(self.connection, low=f"{word}/", high=f"{word}/{_END}")
+        return [RegisterRow(*row) for row in found]
+
     def put_register(self, document: int, key: str, version: int, at: int, value: bytes) -> None:
         self._q.put_register.run(self.connection, document=document, key=key, version=version, at=at, value=value)
 
