@@ -79,7 +79,6 @@ class LockReason(StrEnum):
     LAPSED = "lapsed"
     CLOCK_SET_BACK = "clock_set_back"
     LEASE_OLDER = "lease_older"
-    DATABASE_OLDER = "database_older"
     MARK_DAMAGED = "mark_damaged"
     REVOKED = "revoked"
 
@@ -195,13 +194,3 @@ def break_glass(mark: Mark, now_ms: int, roles: frozenset[Role]) -> Mark:
             raise CannotStretch(f"the lease cannot be stretched now: {says}")
         case _:
             return msgspec.structs.replace(mark, until_ms=mark.until_ms + mark.emergency_ms, stretched=True)
-
-
-def check_database(mark: Mark, last_number: int) -> Locked | None:
-    """`Locked` where a database that holds ``last_number`` is an older copy than the mark has seen, else None."""
-    return Locked(LockReason.DATABASE_OLDER) if last_number < mark.number else None
-
-
-def next_number(mark: Mark, database: int, relay: int) -> int:
-    """The number of the next statement: above what the database, the mark and the relay know of this device."""
-    return max(mark.number, database, relay) + 1

@@ -4,7 +4,7 @@ Identity keys form a chain: each next one is announced by a register that the on
 entries are signed by the newest key of the chain, and the head binds them together at a version that never falls.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Final, TypeVar
@@ -17,7 +17,6 @@ from crdtmed.limits import HEAD_STALE_S, MAX_HANDSHAKE_FRAME_BYTES, MAX_ROTATION
 from crdtmed.signed import (
     Certificate,
     DirectoryHead,
-    DocumentDigest,
     Forged,
     Grant,
     IdentityRotation,
@@ -25,7 +24,6 @@ from crdtmed.signed import (
     Lease,
     Ms,
     PublicKey,
-    Register,
     RelayKey,
     Revocation,
     read,
@@ -158,38 +156,6 @@ def _same(key: str, prefix: str, name: str) -> str:
     if key != prefix + name:
         raise BadDirectory("forged", f"the entry of {prefix}{name} stands under {key}")
     return name
-
-
-def _believed(key: RelayKey, at_ms: int) -> bool:
-    return key.since <= at_ms and (key.retired_at is None or at_ms <= key.retired_at)
-
-
-def register_reader(directory: Directory) -> Callable[[bytes], Register | None]:
-    """A function from bytes to the register that a relay key of ``directory`` signed while in service, else None."""
-
-    def reader(data: bytes) -> Register | None:
-        for key in directory.relay_keys:
-            try:
-                register = unseal(Register, data, key.public)
-            except Forged:
-                continue
-            if _believed(key, register.at):
-                return register
-        return None
-
-    return reader
-
-
-def read_digest(directory: Directory, data: bytes) -> DocumentDigest | None:
-    """The digest of a document that a relay key of ``directory`` signed while in service, else None."""
-    for key in directory.relay_keys:
-        try:
-            digest = unseal(DocumentDigest, data, key.public)
-        except Forged:
-            continue
-        if _believed(key, digest.at):
-            return digest
-    return None
 
 
 class NotForHere(ValueError):

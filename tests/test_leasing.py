@@ -15,14 +15,11 @@ from crdtmed.leasing import (
     OldLease,
     Open,
     Reading,
-    Reckoning,
     advance,
     break_glass,
-    check_database,
     decode_mark,
     encode_mark,
     lease_state,
-    next_number,
     relay_time,
     start,
     take_over,
@@ -219,22 +216,6 @@ def test_a_lease_without_emergency_hours_is_not_stretched() -> None:
 
 
 # ---- what the mark is for ----------------------------------------------------------------------------------------
-
-
-def test_a_database_that_lacks_numbers_is_an_older_copy() -> None:
-    mark = advance(taken(), _base(), Reading(T0, 0), number=7)
-    assert check_database(mark, 7) is None
-    assert check_database(mark, 8) is None
-    assert check_database(mark, 6) == Locked(LockReason.DATABASE_OLDER)
-    assert next_number(mark, 6, 5) == 8
-    assert next_number(mark, 6, 9) == 10
-    assert next_number(NO_MARK, 0, 0) == 1
-
-
-def _base() -> Reckoning:
-    base = start(taken(), Reading(T0, 0))
-    assert not isinstance(base, Locked)
-    return base
 
 
 def test_a_mark_is_read_back_and_nothing_else_is() -> None:

@@ -15,10 +15,8 @@ from crdtmed.limits import HEAD_STALE_S, MAX_HANDSHAKE_FRAME_BYTES, MAX_ROTATION
 from crdtmed.signed import (
     Certificate,
     DirectoryHead,
-    DocumentDigest,
     Forged,
     IdentityRotation,
-    Register,
     RelayKey,
     Revocation,
     read,
@@ -32,11 +30,9 @@ from crdtmed.trust import (
     follow,
     introduce,
     meet,
-    read_digest,
     read_directory,
     read_grant,
     read_lease,
-    register_reader,
     rotations_in,
 )
 from relay.identity import directory, revocation, rows
@@ -261,25 +257,17 @@ def test_grants_of_the_key_before_count_as_far_as_it_was_in_force() -> None:
 # ---- relay keys --------------------------------------------------------------------------------------------------
 
 
-def register(at: int, by: Signer) -> bytes:
-    return seal(Register("site/x", "site", 1, at, msgspec.Raw(b"\xc0")), by)
-
-
-def test_registers_and_digests_count_while_their_relay_key_is_in_service() -> None:
+def test_a_retired_relay_key_says_until_when_it_counts() -> None:
     setting, _, _ = filled()
     other = signer(30)
     directory.put(setting.db, setting.ring.identity, RelayKey("other", other.public, T0 + 10, None), T0 + 10)
     retire_relay_key(setting.db, setting.ring, "other", T0 + 20)
     retire_relay_key(setting.db, setting.ring, "other", T0 + 40)
     found = read_directory(rows.entries(setting.db), setting.anchor)
-    reader = register_reader(found)
-    believed = [at for at in range(50) if reader(register(T0 + at, other)) is not None]
-    assert believed == list(range(10, 21))
-    assert reader(register(T0 + 30, setting.ring.relay)) is not None
-    assert reader(register(T0 + 30, signer(31))) is None
-    assert reader(b"") is None
-    digests = [seal(DocumentDigest("directory", "a" * 16, 1, T0 + at, b"d" * 32), other) for at in (9, 10, 20, 21)]
-    assert [read_digest(found, data) is not None for data in digests] == [False, True, True, False]
+    assert {key.relay: (key.since, key.retired_at) for key in found.relay_keys} == {
+        "main": (T0, None),
+        "other": (T0 + 10, T0 + 20),
+    }
 
 
 def test_a_relay_does_not_retire_its_own_key_nor_start_with_a_retired_one() -> None:
