@@ -18,8 +18,8 @@ from crdtmed.aggregates.patient import Allergy, PatientRegister
 from crdtmed.aggregates.stock_item import Receipt
 from crdtmed.documents import log_of
 from crdtmed.limits import MAX_IMPORT_BYTES
-from relay import cli
 from relay.cli_parser import build_parser
+from relay.operator.commands import COMMANDS as CARRIED_OUT
 from relay.operator.office import open_office
 from relay.quarantine import hand_over
 from relay.settings import Settings
@@ -64,7 +64,7 @@ def test_the_whole_help_has_a_relay_from_nothing(desk: Desk) -> None:
 
 def test_every_command_is_carried_out_by_somebody() -> None:
     elsewhere = {"init", "serve", "restore", "knowledge check", "rotate identity", "rotate relay"}
-    assert set(COMMANDS) == set(cli.COMMANDS) | elsewhere
+    assert set(COMMANDS) == set(CARRIED_OUT) | elsewhere
 
 
 @pytest.mark.parametrize(
@@ -627,3 +627,23 @@ def test_a_pipe_that_nobody_reads(ready: Desk) -> None:
     command = f"{shlex.quote(sys.executable)} -m relay.cli --folder {shlex.quote(str(ready.folder))} site list"
     ran = subprocess.run(["bash", "-c", f"{command} | true"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "without"),
+    [
+        (["--help"], {"sqlalchemy", "cryptography", "httpx", "uvicorn", "starlette", "prometheus_client", "biip"}),
+        (["init"], {"httpx", "uvicorn", "starlette", "prometheus_client", "biip"}),
+    ],
+)
+def test_a_command_loads_only_what_it_needs(argv: list[str], without: set[str], tmp_path: Path) -> None:
+    argv = ["--folder", str(tmp_path / "relay"), *argv]
+    script = (
+        "import contextlib, sys; from relay.cli import main\n"
+        f"with contextlib.suppress(SystemExit): main({argv!r})\n"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = set(ran.stderr.split())
+    assert {"relay", "msgspec"} <= loaded
+    assert not loaded & without
