@@ -24,7 +24,7 @@ from crdtmed import documents, leasing
 from crdtmed.device import (
     dispensing_label,
     drafting,
-    enrolment,
+    joining,
     keeper,
     pharmacy,
     prescribing,
@@ -38,7 +38,7 @@ from crdtmed.device.engine import Engine, Said
 from crdtmed.device.engine_types import DeviceError, Queued, Report
 from crdtmed.device.files import DeviceFiles
 from crdtmed.device.inbox import InboxEntry
-from crdtmed.device.keyfile import DeviceKeys, create_key_file, open_key_file
+from crdtmed.device.keyfile import DeviceKeys, open_key_file
 from crdtmed.device.life import DeviceEvent, Life, begin
 from crdtmed.device.link import Dial, websocket
 from crdtmed.device.patient_view import PatientView, patient_view
@@ -71,40 +71,7 @@ class Device:
 
     # ---- beginning and end --------------------------------------------------------------------------------
 
-    @classmethod
-    async def enrol(
-        cls,
-        folder: Path,
-        passphrase: str | None = None,
-        *,
-        url: str,
-        code: str,
-        label: str,
-        keys: DeviceKeys | None = None,
-        insecure_plaintext: str | None = None,
-        clock: Clock = SYSTEM,
-        random_bytes: Callable[[int], bytes] = os.urandom,
-    ) -> str:
-        """Makes a device out of an empty folder and a one-time code of the operator; gives its id.
-
-        The passphrase protects its keys, unless ``keys`` are kept elsewhere.  Where only the relay's answer was lost,
-        enrolling again with a new code goes on with the same keys.  Raises
-        `crdtmed.device.enrolment.EnrolmentFailed`, `KeyFileError` or `BadAddress`.
-        """
-        address = check_url(url, insecure_plaintext)
-        await asyncio.to_thread(folder.mkdir, 0o700, True, True)
-        files = DeviceFiles(folder)
-        if files.profile.exists():
-            raise enrolment.EnrolmentFailed("enrolled", f"{folder} holds an enrolled device: open it")
-        if keys is None and passphrase is None:
-            raise DeviceError("no_keys", "neither a passphrase nor keys were given", "give one of them")
-        if keys is None and files.keys.exists():
-            keys = await asyncio.to_thread(open_key_file, files.keys, passphrase or "")
-        elif keys is None:
-            keys = await asyncio.to_thread(create_key_file, files.keys, passphrase or "", random_bytes)
-        post = enrolment.http_post(address)
-        profile, _ = await enrolment.enrol(files, keys, address, code, label, post, clock.reading)
-        return profile.device
+    enrol = staticmethod(joining.enrol_device)
 
     @classmethod
     async def open(

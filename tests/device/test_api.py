@@ -169,7 +169,7 @@ def test_a_receipt_that_lacks_something_or_contradicts_its_scan_is_not_said(
 ) -> None:
     async def story(desk: Desk) -> None:
         with pytest.raises(DeviceError) as caught:
-            await pharmacy.receive(desk, "pharm", supplier="S", delivery_note="N", quantity=1, **given)  # type: ignore[arg-type]
+            await pharmacy.receive(desk, "pharm", supplier="S", delivery_note="N", quantity=1, **given)  # type: ignore[arg-type]  # as the table has it
         assert caught.value.code == code
         assert caught.value.step
         assert not desk.engine.outbox()

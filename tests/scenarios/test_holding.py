@@ -1,5 +1,6 @@
 """What a device holds and no longer holds, old and copied stores, damage, leases, and the end of a stolen tablet."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from crdtmed.device.drafting import Draft
 from crdtmed.device.engine_types import DeviceError, Evicted, State
 from crdtmed.device.files import DeviceFiles
 from crdtmed.device.life import CacheLocked, DeviceEvent, DeviceWiped, LeaseWarning
+from crdtmed.device.store_database import StoreError, open_connection
 from crdtmed.leasing import Locked, LockReason
 from crdtmed.leasing import Open as OpenLease
 from relay.imports import ImportKind
 from relay.operator import loading
 from relay.operator.office import open_office
+from relay.operator.rotating import rotate_device, rotate_identity
 from tests.scenarios.hospital import PATIENCE_S, PATIENTS, Hospital, eventually, mg, ordered, play, signed, told
 
 HOUR_MS = 3_600_000
@@ -253,6 +256,63 @@ def test_a_stolen_tablet_hands_over_what_it_has_and_destroys_itself(tmp_path: Pa
             it destroyed its keys and its cache
             ana finds the administration in quarantine, of Maria Muster
             ana enters it again: accepted
+            """,
+            it,
+        )
+
+    play(tmp_path, story)
+
+
+def test_another_database_key_and_another_identity_key_are_taken_over(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("tablet", "ana", patients=["p1"])
+        await signed(it, ana, "p1")
+        files = DeviceFiles(it.folder / "tablet")
+
+        def key() -> bytes:
+            held = ana._life.held.database
+            assert held is not None
+            return held.current
+
+        def rotate() -> None:
+            with open_office(it.settings) as office:
+                rotate_device(office, ana.status().device)
+
+        first = key()
+        await asyncio.to_thread(rotate)
+        await ana.disconnect()
+        await ana.draft("p1").set(indication=Indication("while the key changes"))
+        await ana.connect()
+        assert await ana.until(lambda: key() != first, PATIENCE_S)
+        it.line("the open store takes its new key over")
+        await it.synced()
+        with pytest.raises(StoreError, match=r"in_use|wrong_key"):
+            open_connection(files.database, first)
+
+        second = key()
+        await ana.close()
+        with pytest.raises(StoreError, match="wrong_key"):
+            open_connection(files.database, first)
+        open_connection(files.database, second).close()
+        await it.reopen("tablet")  # tells the relay that the key was taken over
+        await it.retire("tablet")
+        await asyncio.to_thread(rotate)
+        await it.stop_relay()
+        await asyncio.to_thread(rotate_identity, it.settings)
+        await it.start_relay()
+        ana = await it.reopen("tablet")
+        assert await ana.until(lambda: key() != second, PATIENCE_S)
+        await it.synced()
+        assert len(ana._life.profile.anchor.past) == 1
+        await ana.close()
+        ana = await it.reopen("tablet", connect=False)
+        await ana.unlock("ana", "pin-ana")
+        it.line(f"and opens after both: {len((await ana.patient('p1')).drafts)} draft")
+        assert len((await ana.patient("p1")).prescriptions) == 1
+        told(
+            """
+            the open store takes its new key over
+            and opens after both: 1 draft
             """,
             it,
         )
