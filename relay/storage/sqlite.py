@@ -14,6 +14,8 @@ _PRAGMAS: Final = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -65536",
+    # A long transaction leaves a long log, which would otherwise stay that long.
+    "PRAGMA journal_size_limit = 4194304",
 )
 
 

@@ -296,6 +296,7 @@ def test_every_commit_is_on_the_disk_before_it_counts(tmp_path: Path) -> None:
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    assert connection.execute("PRAGMA journal_size_limit").fetchone() == (4_194_304,)
     connection.close()
 
 
