@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Final
 
 from crdtmed.device import lease, link, locked, signing_in
-from crdtmed.device.engine_types import Connected, DeviceError, Disconnected, LeaseCame, Revoked
+from crdtmed.device.engine_types import Alarm, Connected, DeviceError, Disconnected, LeaseCame, Revoked
 from crdtmed.device.life import CacheLocked, LeaseWarning, Life, close_cache, note, open_cache, wipe
 from crdtmed.device.link import Dial
 from crdtmed.device.store_database import StoreError, damage_marker
@@ -20,6 +20,8 @@ LOOK_S: Final = 1.0
 """How often the keeper looks at the lease, in seconds of the machine's own clock."""
 ROSTERS_MS: Final = 3_600_000
 """How often grants issued ahead are fetched while the relay is there."""
+ROSTERS_S: Final = 30.0
+"""How long a relay may take to answer that; the lease is not looked at meanwhile."""
 
 
 def start(life: Life) -> None:
@@ -77,23 +79,33 @@ def _ended(life: Life, task: asyncio.Task[None]) -> None:
 
 
 async def _keep(life: Life) -> None:
-    """Does what is due, until the device is closed or wiped."""
+    """Does what is due, until the device is closed or wiped; what fails is told, and tried again at the next look."""
+    told = ""
     while not life.wiped:
         came: LeaseCame | Revoked | Connected | None = None
         with suppress(TimeoutError):
             came = await asyncio.wait_for(life.todo.get(), LOOK_S)
-        if isinstance(came, LeaseCame):
-            await _take_lease(life, came)
-        elif isinstance(came, Connected):
-            life.rosters_at = 0
-        elif isinstance(came, Revoked):
-            now = life.clock.monotonic_ms()
-            due = now if came.handed_over else now + WIPE_DEADLINE_S * 1_000 // 2
-            life.wipe_at = due if life.wipe_at is None else min(life.wipe_at, due)
-        if life.wipe_at is not None and life.clock.monotonic_ms() >= life.wipe_at:
-            await _wipe(life)
-        elif not life.wiped:
-            await look(life)
+        try:
+            await _do_what_is_due(life, came)
+        except (OSError, StoreError, DeviceError) as error:
+            if str(error) != told:
+                told = str(error)
+                life.tell(Alarm("keeper", f"the device could not keep itself in order: {error}"))
+
+
+async def _do_what_is_due(life: Life, came: LeaseCame | Revoked | Connected | None) -> None:
+    if isinstance(came, LeaseCame):
+        await _take_lease(life, came)
+    elif isinstance(came, Connected):
+        life.rosters_at = 0
+    elif isinstance(came, Revoked):
+        now = life.clock.monotonic_ms()
+        due = now if came.handed_over else now + WIPE_DEADLINE_S * 1_000 // 2
+        life.wipe_at = due if life.wipe_at is None else min(life.wipe_at, due)
+    if life.wipe_at is not None and life.clock.monotonic_ms() >= life.wipe_at:
+        await _wipe(life)
+    elif not life.wiped:
+        await look(life)
 
 
 async def _take_lease(life: Life, came: LeaseCame) -> None:
@@ -117,7 +129,8 @@ async def look(life: Life) -> None:
         return
     state = life.lease_state()
     if isinstance(state, Locked):
-        note(life)
+        with suppress(OSError):  # a disk that is full or read-only must not keep the cache open
+            note(life)
         life.held = lease.expired(life.holder, life.held, life.clock.reading())
         dial = life.dial
         life.engine.use(None)
@@ -137,8 +150,10 @@ async def look(life: Life) -> None:
         note(life)
     if abs(life.clock.wall_ms() - life.rosters_at) >= ROSTERS_MS and life.engine.status().connected:
         life.rosters_at = life.clock.wall_ms()
-        with suppress(DeviceError, StoreError):  # offline again, or the disk: they are fetched the next time
-            await signing_in.refresh_rosters(life.engine)
+        # Offline again, a full disk, or a relay that does not answer: they are fetched the next time.
+        with suppress(DeviceError, StoreError, TimeoutError):
+            async with asyncio.timeout(ROSTERS_S):
+                await signing_in.refresh_rosters(life.engine)
 
 
 async def _rescue(life: Life) -> None:

@@ -1,0 +1,69 @@
+"""The keeper of an open device goes on looking at the lease, whatever else fails."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crdtmed.device import keeper, lease, signing_in
+from crdtmed.device.engine_types import Alarm
+from crdtmed.device.files import DeviceFiles
+from crdtmed.device.life import CacheLocked, DeviceEvent
+from tests.scenarios.hospital import PATIENCE_S, Hospital, play
+
+HOUR_MS = 3_600_000
+
+
+def fails_with(error: Exception) -> Callable[..., None]:
+    """A function that always fails."""
+
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    return failing
+
+
+def test_a_disk_that_cannot_be_written_does_not_keep_a_lapsed_cache_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        await nia.disconnect()
+        heard: list[DeviceEvent] = []
+        nia._life.listeners.append(heard.append)
+        monkeypatch.setattr(lease, "note", fails_with(OSError(28, "No space left on device")))
+        it.ahead_ms += HOUR_MS
+        assert await nia.until(lambda: any(isinstance(one, Alarm) for one in heard), PATIENCE_S)
+        it.ahead_ms += 12 * HOUR_MS
+        assert await nia.until(lambda: any(isinstance(one, CacheLocked) for one in heard), PATIENCE_S)
+        assert not DeviceFiles(it.folder / "tablet").lease.exists()
+        assert sum(isinstance(one, Alarm) for one in heard) == 1, "told once, not every second"
+        monkeypatch.undo()
+
+    play(tmp_path, story)
+
+
+def test_a_relay_that_answers_nothing_does_not_stop_the_keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        asked = asyncio.Event()
+
+        async def never(_: object) -> int:
+            asked.set()
+            waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            return await waiting
+
+        monkeypatch.setattr(signing_in, "refresh_rosters", never)
+        monkeypatch.setattr(keeper, "ROSTERS_S", 0.01)
+        noted = asyncio.Event()
+        monkeypatch.setattr(keeper, "note", lambda life: noted.set())
+        nia._life.rosters_at = 0
+        async with asyncio.timeout(PATIENCE_S):
+            await asked.wait()
+            noted.clear()
+            nia._life.noted_at = 0
+            await noted.wait()
+        monkeypatch.undo()
+
+    play(tmp_path, story)
