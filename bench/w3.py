@@ -71,8 +71,8 @@ async def pull(device: Device, server: Server, patients: list[str]) -> dict[str,
     await device.hold(patients=patients)
     await world.until_level(device)
     for patient in patients:
-        await device.engine.statements(f"patient/{patient}/log")
         await device.engine.registers(f"patient/{patient}")
+    await device.engine.statements(f"patient/{patients[0]}/log")
     usable = time.perf_counter() - began
     await device.engine.verify()
     verified = time.perf_counter() - began

@@ -86,11 +86,13 @@ def _check_plain(value: object, levels: int) -> None:
         raise Undecodable("too_deep", f"arrays and maps are nested more than {MAX_DEPTH} deep")
     if type(value) is list:
         for item in value:
-            _check_plain(item, levels - 1)
+            if type(item) not in _SCALARS:
+                _check_plain(item, levels - 1)
     elif type(value) is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise Undecodable("not_plain", f"a map has the key {key!r:.40}, which is no text")
-            _check_plain(item, levels - 1)
+            if type(item) not in _SCALARS:
+                _check_plain(item, levels - 1)
     else:
         raise Undecodable("not_plain", f"a {type(value).__name__} is no plain value")

@@ -137,7 +137,7 @@ class Replica:
         array = self._array
         if array is None:
             return list(self.map().values())
-        return [bytes(value) for value in self._guarded(lambda: list(array))]
+        return self._guarded(lambda: _values_of(array))
 
     def digest(self) -> bytes:
         """The digest of the canonical content: `crdtmed.documents.map_digest` or `array_digest`."""
@@ -181,6 +181,13 @@ class Replica:
             # A panic of pycrdt is a BaseException, and no Exception.
             self._broken = True
             raise ReplicaBroken(f"{self.document.name}: pycrdt failed with {type(error).__name__}: {error}") from error
+
+
+def _values_of(array: Array[bytes]) -> list[bytes]:
+    # pycrdt's own iteration opens two transactions for every entry, which takes most of the time of a long log.
+    with array.doc.transaction() as transaction:
+        get, inner = array.integrated.get, transaction._txn
+        return [bytes(get(inner, index)) for index in range(len(array))]
 
 
 def _last_of(array: Array[bytes]) -> ItemId | None:

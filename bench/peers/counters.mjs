@@ -72,7 +72,7 @@ export async function start (command, folder) {
 }
 
 // The store of a server is done when it has used no more than a trace of its core for a while.
-export async function quiet ({ pid }, limitMs = 20_000) {
+export async function quiet ({ pid }, limitMs = 3_000) {
   const end = performance.now() + limitMs
   for (let calm = 0; calm < 3 && performance.now() < end;) {
     const before = cpuOf(pid)

@@ -177,7 +177,8 @@ class Engine:
     def _documents_of(self, target: str) -> list[str]:
         if not target.endswith("/log"):
             return [target] if target in self.core.rows or target in self.core.held else []
-        return sorted(name for name in self.core.rows if name.startswith(f"{target}/"))
+        within = f"{target}/"
+        return sorted([name for name in self.core.rows if name.startswith(within)])
 
     # ---- what is held -------------------------------------------------------------------------------------
 
