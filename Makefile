@@ -33,6 +33,9 @@ test: $(STAMP) ## run the tests; ARGS="-k name" reaches pytest
 run: $(STAMP) ## play a day on a ward with a real relay and real devices; ARGS="--help" says more
 	$(BIN)/python -m crdtmed.ward $(ARGS)
 
+simulate: $(STAMP) ## play simulated histories on all cores: SEEDS=n, FROM=first seed
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200) --from $(or $(FROM),0)
+
 check: $(STAMP) ## formatting, lint, strict types; changes nothing
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)

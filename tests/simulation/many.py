@@ -1,0 +1,27 @@
+"""Many histories at once, in processes of their own."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from tests.simulation.history import Result, play
+from tests.simulation.plan import plan
+
+AT_ONCE = 400
+"""Histories that are handed to the workers ahead."""
+
+
+def one(seed: int) -> Result:
+    """The history of a seed."""
+    return play(plan(seed))
+
+
+def many(seeds: range, workers: int, until_s: float) -> Iterator[Result]:
+    """The histories of many seeds, as they end; none is begun after ``until_s`` seconds."""
+    began = time.monotonic()
+    with ProcessPoolExecutor(workers, max_tasks_per_child=200) as pool:
+        for start in range(0, len(seeds), AT_ONCE):
+            if time.monotonic() - began > until_s:
+                return
+            for done in as_completed([pool.submit(one, seed) for seed in seeds[start : start + AT_ONCE]]):
+                yield done.result()
