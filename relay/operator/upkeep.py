@@ -16,7 +16,7 @@ from relay.identity.carry import carry_over
 from relay.identity.directory import AnotherIdentity
 from relay.identity.keyring import Keyring, keyring
 from relay.operator import records
-from relay.operator.office import CannotOpen, Office, clock_of, database_of, identity_on, read_secrets, sole_use
+from relay.operator.office import CannotOpen, Office, clock_of, database_of, identity_on, secrets_in_force, sole_use
 from relay.operator.people import Refused, Report
 from relay.settings import Settings
 from relay.storage.migrations import SchemaTooNew, version
@@ -125,7 +125,7 @@ def _prepare(settings: Settings, path: Path, fresh: Path) -> tuple[int, str]:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
             raise CannotOpen(f"it is damaged: {found}")
-        ring = keyring(read_secrets(settings))
+        ring = keyring(secrets_in_force(settings))
         now = clock_of(settings)()
         identity = CARRIED if _carry(database_of(settings), connection, ring) else NOT_CARRIED
         record = SqlRecord(connection)

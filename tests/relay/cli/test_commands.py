@@ -481,6 +481,8 @@ def test_a_backup_is_a_new_file_of_its_owner_and_restores(desk: Desk, told: dict
     assert made["bytes"] == target.stat().st_size
     assert target.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith("monday")] == ["monday.sqlite"]
+    # A plain file, that can be read from a disk where nothing can be written: no log beside it is expected.
+    assert target.read_bytes()[18:20] == b"\x01\x01"
     assert "overwrites nothing" in desk.run("backup", target).line
     assert "is the folder there" in desk.run("backup", tmp_path / "no" / "x.sqlite").line
     desk.json("revoke", told["one"], "--reason", "after the backup")
@@ -517,7 +519,7 @@ def test_what_is_no_backup_of_this_relay_leaves_everything_as_it_was(
 ) -> None:
     other = tmp_path / "other"
     world_in(other, seed=8).connection.close()
-    alien, empty, text, torn = (tmp_path / name for name in ("alien.sqlite", "empty", "text", "torn.sqlite"))
+    alien, empty, text, torn, rotten = (tmp_path / name for name in ("alien", "empty", "text", "torn", "rotten"))
     with closing(sqlite3.connect(alien)) as connection:
         connection.execute("CREATE TABLE x (y)")
         connection.commit()
@@ -526,9 +528,13 @@ def test_what_is_no_backup_of_this_relay_leaves_everything_as_it_was(
     assert desk.run("backup", torn).status == 0
     whole = torn.read_bytes()
     torn.write_bytes(whole[: len(whole) // 2])
+    with closing(sqlite3.connect(desk.folder / "relay.sqlite")) as connection:
+        [page] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'movement_lot'").fetchone()
+        [size] = connection.execute("PRAGMA page_size").fetchone()
+    rotten.write_bytes(whole[: (page - 1) * size] + bytes(size) + whole[page * size :])
     before = epochs(desk)
     names = sorted(each.name for each in desk.folder.iterdir())
-    for path in (alien, empty, text, torn, other / "relay.sqlite"):
+    for path in (alien, empty, text, torn, rotten, other / "relay.sqlite"):
         assert desk.run("restore", path).line.startswith(f"{path} is no backup that can be restored here: "), path
     assert "there is no file" in desk.run("restore", tmp_path / "nowhere").line
     assert epochs(desk) == before

@@ -87,6 +87,7 @@ def test_told_to_stop_it_says_goodbye_and_keeps_what_it_accepted(desk: Desk, num
                     with pytest.raises(Ended) as ended:
                         await probe.ended()
                     assert ended.value.code == "closing"
+                    assert isinstance(probe.seen[-1], frames.Bye), "a word, and not just the end of the line"
                 assert {verdict.status for verdict in a.verdicts.values()} == {Status.ACCEPTED}
 
         run(story)
