@@ -1,6 +1,6 @@
 """Bases: what the relay admitted, taken in whole or as it goes on, and never half."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -129,13 +129,17 @@ async def take_run(core: Core, burst: Burst, run: RunCame) -> None:
     _noticed(core, burst, held)
 
 
-def write(core: Core, burst: Burst, connection: Connection) -> None:
-    """Writes what the burst did to bases; the caller's transaction carries it."""
-    now = core.ports.now_ms()
+def write(burst: Burst, rows: Mapping[str, BaseRow], now: int, connection: Connection) -> None:
+    """Writes what the burst did to the bases in ``rows``; the caller's transaction carries it.
+
+    A document that was purged meanwhile is not among them.
+    """
     for name, snapshot in burst.wholes.items():
-        store.put_base(connection, core.rows[name], snapshot)
+        if name in rows:
+            store.put_base(connection, rows[name], snapshot)
     for name, (first, updates) in burst.runs.items():
-        store.add_updates(connection, name, first, updates, now)
+        if name in rows:
+            store.add_updates(connection, name, first, updates, now)
     store.mark_synced(connection, burst.synced, now)
     for name, ref, data in burst.lacking:
         store.put_hand_back(connection, name, [(ref, data)])

@@ -1,7 +1,7 @@
 """What a device does about its own troubles: an old or copied store, a wrong clock, an update that nobody can read."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from crdtmed import clock
@@ -50,6 +50,16 @@ async def number_above(core: Core, number: int, why: str) -> None:
     Its numbers may have been given out by another copy, so none of them is used twice.  Ids stay, so that nothing
     that the relay has already is doubled.
     """
+    await _to_its_end(_number_above(core, number))
+    await core.alarm("store_older", why)
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Runs ``work`` whole, whoever stops waiting for it: memory and disk move together."""
+    await asyncio.shield(asyncio.ensure_future(work))
+
+
+async def _number_above(core: Core, number: int) -> None:
     async with core.saying:
         items = [item for item in _in_order(core) if item.phase is not Phase.JUDGED]
         said: list[Said] = []
@@ -62,11 +72,14 @@ async def number_above(core: Core, number: int, why: str) -> None:
         core.number = number
         for item, again in zip(items, said, strict=True):
             core.outbox.replace(item, again)
-    await core.alarm("store_older", why)
 
 
 async def restamp(core: Core, refs: Sequence[str]) -> None:
     """Signs statements again with the relay's time, in order; their stamps were too far ahead of it."""
+    await _to_its_end(_restamp(core, refs))
+
+
+async def _restamp(core: Core, refs: Sequence[str]) -> None:
     async with core.saying:
         now = core.relay_now()
         if clock.is_ahead(core.stamp, now):
@@ -156,7 +169,7 @@ async def blame(core: Core, code: str, says: str, flying: Sequence[Item]) -> Non
     if item.strikes < STRIKES:
         core.writers.pop(item.document or "", None)
         return
-    await _set_aside(core, item, f"the relay could not read it ({code}: {says}) and never judged it")
+    await _to_its_end(_set_aside(core, item, f"the relay could not read it ({code}: {says}) and never judged it"))
 
 
 async def _set_aside(core: Core, item: Item, says: str) -> None:

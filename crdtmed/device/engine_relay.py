@@ -194,15 +194,17 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
         return
     now = core.ports.now_ms()
     verified = engine_verify.verified_lately(core)
+    # The store works on a thread of its own: it is handed what stands now, not what others may change meanwhile.
+    rows, head = dict(core.rows), core.head
 
     def work(connection: Connection) -> int:
-        engine_bases.write(core, burst, connection)
+        engine_bases.write(burst, rows, now, connection)
         engine_verify.keep_verified(verified, connection)
         engine_verdicts.write(core, final, connection)
         store.remove(connection, [item.said.number for item in leaving])
         store.drop_hand_back(connection, burst.judged_back)
         if burst.directory:
-            store.keep_int(connection, store.HEAD, core.head)
+            store.keep_int(connection, store.HEAD, head)
             store.keep_bytes(connection, store.DIRECTORY, burst.directory)
         for alarm in burst.alarms:
             inbox.put(connection, alarm.code, alarm.says, now)
@@ -266,3 +268,8 @@ async def _undo(core: Core, code: str, says: str) -> None:
             core.outbox.remove(said.ref)
             core.outbox.add(said)
             core.judged.discard(said.ref)
+    for ref in core.judged:
+        # What was written after all, though whoever waited for the transaction had gone.
+        judged = core.outbox.items[ref].verdict
+        if judged is not None:
+            core.settle(ref, STATE_OF[judged.status])
