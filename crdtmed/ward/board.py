@@ -78,7 +78,7 @@ class Board:
 
     def _table(self) -> Table:
         table = Table(expand=True, box=None)
-        for name in ("device", "network", "outbox", "inbox", "behind"):
+        for name in ("device", "network", "outbox", "conflicts", "lag"):
             table.add_column(name, justify="left" if name in ("device", "network") else "right", no_wrap=True)
         for name, device in self._devices().items():
             table.add_row(name, *row_of(device))
@@ -86,7 +86,7 @@ class Board:
 
 
 def row_of(device: Device) -> tuple[str, str, str, str]:
-    """How a device stands: network, outbox, inbox and how many documents it is behind."""
+    """How a device stands: network, outbox, what waits in its inbox for a person, and how old its cache is."""
     try:
         report = device.status().report
     except DeviceError:
@@ -94,4 +94,15 @@ def row_of(device: Device) -> tuple[str, str, str, str]:
     if report is None:
         return ("wiped", "", "", "")
     network = "revoked" if report.revoked else "online" if report.connected else "offline"
-    return (network, str(report.outbox), str(report.inbox), str(report.behind))
+    live = report.connected and report.behind == 0
+    lag = "0 s" if live else "?" if report.synced_at is None else lag_text(report.relay_ms - report.synced_at)
+    return (network, str(report.outbox), str(report.inbox), lag)
+
+
+def lag_text(lag_ms: int) -> str:
+    """A length of time in its two largest units: ``4 h 2 min``."""
+    seconds = max(0, lag_ms) // 1000
+    hours, minutes = seconds // 3600, seconds % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"

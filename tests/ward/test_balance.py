@@ -10,6 +10,7 @@ import pycrdt
 import pytest
 
 from crdtmed.ward.balance import Copy, strike
+from crdtmed.ward.board import lag_text
 from crdtmed.ward.generator import generate
 from crdtmed.ward.plan import formulary_csv, patients_csv, stock_csv
 from relay.imports import read_formulary, read_patients, read_stock
@@ -98,3 +99,11 @@ def test_a_seed_gives_the_same_ward_and_the_imports_take_it() -> None:
     assert [(one.value.id, one.value.allergies) for one in read] == [(one.id, one.allergies) for one in plan.patients]
     assert len(read_stock(stock_csv(plan).encode())) == len(plan.stock)
     assert all(not order.blanks for order in plan.orders)
+
+
+@pytest.mark.parametrize(
+    ("lag_ms", "text"),
+    [(-5, "0 s"), (0, "0 s"), (59_999, "59 s"), (61_000, "1 min 1 s"), (4 * 3_600_000 + 120_000, "4 h 2 min")],
+)
+def test_a_lag_is_told_in_its_two_largest_units(lag_ms: int, text: str) -> None:
+    assert lag_text(lag_ms) == text
