@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -855,6 +857,40 @@ def test_a_dropped_patient_is_purged_and_widening_fills_everything_in(tmp_path: 
                     return len(await engine.statements(LOG)) == 1
 
                 await until(back)
+
+    run(story())
+
+
+def test_a_patient_that_is_dropped_while_its_base_is_being_written_is_gone_and_comes_back_whole(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with device.engine() as engine, other.engine() as theirs:
+            await engine.subscribe([P1])
+            database = engine.core.ports.database
+            honest = database.run
+            async with linked(engine.core, relay), linked(theirs.core, relay):
+                await until(lambda: engine.status().connected and engine.status().behind == 0)
+
+                async def crossing(work: Callable[[Connection], Any]) -> Any:
+                    database.run = honest  # type: ignore[method-assign]  # once is enough
+                    await engine.unsubscribe([P1])
+                    return await honest(work)
+
+                database.run = crossing  # type: ignore[method-assign]  # the next write meets a purge
+                said = await administer(theirs, 1)
+                await until(lambda: P1 not in engine.scopes)
+                await settle(theirs)
+                assert not await engine.statements(LOG)
+                await engine.subscribe([P1])
+
+                async def back() -> bool:
+                    return [entry.ref for entry in await engine.statements(LOG)] == [said.ref]
+
+                await until(back)
+            assert not await engine.inbox()
 
     run(story())
 
