@@ -175,11 +175,15 @@ def date_problems(field: str, value: str) -> Iterable[Problem]:
         yield Problem(field, f"is {value[:40]!r}: not a date; write it as YYYY-MM-DD")
 
 
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+"""Control characters of ASCII but the line feed."""
+
+
 def text_problems(field: str, value: str | None) -> Iterable[Problem]:
     """Whether a text that people wrote says something and holds no control characters but line ends."""
     if value is None:
         return
     if not value.strip():
         yield Problem(field, "is blank; write something or leave it out")
-    elif any((ord(c) < 32 and c != "\n") or ord(c) == 127 for c in value):
+    elif _CONTROL.search(value):
         yield Problem(field, "holds control characters; write it again without them")

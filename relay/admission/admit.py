@@ -71,8 +71,8 @@ def admit(port: FactsPort, submission: Submission) -> Decision:
             decision = turned_down(port, submission, reason)
         else:
             decision = JUDGE[submission.statement.kind](port, submission)
-            if decision.status is Status.ACCEPTED:
-                decision = replace(decision, flags=(*claim.flags(submission), *decision.flags))
+            if decision.status is Status.ACCEPTED and (flags := claim.flags(submission)):
+                decision = replace(decision, flags=(*flags, *decision.flags))
     return _alarmed(port, submission, decision)
 
 
