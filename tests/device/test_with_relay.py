@@ -46,7 +46,7 @@ def test_a_tablet_killed_at_random_moments_on_a_bad_link_loses_and_doubles_nothi
     random = Random(seed)
 
     async def story(hospital: Hospital) -> None:
-        await hospital.device("ward-1", "nia", patients=["p1"], sites=["ward"])
+        await hospital.device("ward-1", "nia", patients=["p1"], sites=["ward"], key_file=True)
         await hospital.retire("ward-1")
         said: list[str] = []
         kills = 0

@@ -46,7 +46,7 @@ async def told(it: Hospital, device: str) -> dict[str, object]:
 @pytest.mark.parametrize("relay_restarts", [False, True])
 def test_within_five_minutes_on_the_real_clock(tmp_path: Path, relay_restarts: bool) -> None:
     async def story(it: Hospital) -> None:
-        device = await it.device("ward tablet", "nia", patients=["p1"], sites=["ward"])
+        device = await it.device("ward tablet", "nia", patients=["p1"], sites=["ward"], key_file=True)
         other = await it.device("other tablet", "ana", patients=["p1"])
         name = device.status().device
         copies = {path.name: path.read_bytes() for path in (it.folder / "ward tablet").iterdir()}
@@ -95,7 +95,7 @@ async def the_copies_are_no_use(it: Hospital, copies: dict[str, bytes]) -> None:
 
 def test_a_copy_kept_offline_until_its_lease_lapsed_never_opens_again(tmp_path: Path) -> None:
     async def story(it: Hospital) -> None:
-        device = await it.device("ward tablet", "nia", patients=["p1"], sites=["ward"])
+        device = await it.device("ward tablet", "nia", patients=["p1"], sites=["ward"], key_file=True)
         await device.close()
         folder = it.folder / "copied"
         folder.mkdir()

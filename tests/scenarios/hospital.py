@@ -128,14 +128,26 @@ class Hospital:
 
     # ---- people and devices -------------------------------------------------------------------------------
 
-    async def device(self, name: str, user: str, *, patients: Iterable[str] = (), sites: Iterable[str] = ()) -> Device:
-        """A new device, enrolled and connected, with ``user`` signed in, holding these patients and sites."""
+    async def device(
+        self,
+        name: str,
+        user: str,
+        *,
+        patients: Iterable[str] = (),
+        sites: Iterable[str] = (),
+        key_file: bool = False,
+    ) -> Device:
+        """A new device, enrolled and connected, with ``user`` signed in, holding these patients and sites.
+
+        With ``key_file`` its keys are in a file under `PASSPHRASE`, which is slow on purpose; otherwise here.
+        """
         folder = self.folder / name
         code = await asyncio.to_thread(self._code, STAFF[user][2])
         url = f"ws://127.0.0.1:{self.port}"
-        # Key files have tests of their own; what protects them is slow on purpose.
-        self.keys[name] = new_keys(os.urandom)
-        await Device.enrol(folder, keys=self.keys[name], url=url, code=code, label=name, clock=self.clock)
+        if not key_file:
+            self.keys[name] = new_keys(os.urandom)
+        passphrase, keys = self._protection(name)
+        await Device.enrol(folder, passphrase, keys=keys, url=url, code=code, label=name, clock=self.clock)
         device = await self.reopen(name)
         await device.sign_in(user, f"password-of-{user}", f"pin-{user}")
         await device.hold(patients=patients, sites=sites)
@@ -144,7 +156,8 @@ class Hospital:
 
     async def reopen(self, name: str, *, connect: bool = True) -> Device:
         """Opens a device that is enrolled, and connects it."""
-        device = await Device.open(self.folder / name, keys=self.keys[name], clock=self.clock)
+        passphrase, keys = self._protection(name)
+        device = await Device.open(self.folder / name, passphrase, keys=keys, clock=self.clock)
         self.stack.push_async_callback(device.close)
         self.devices[name] = device
         if connect:
@@ -155,6 +168,10 @@ class Hospital:
     async def retire(self, name: str) -> None:
         """Closes a device for good."""
         await self.devices.pop(name).close()
+
+    def _protection(self, name: str) -> tuple[str | None, SoftwareKeys | None]:
+        keys = self.keys.get(name)
+        return (PASSPHRASE, None) if keys is None else (None, keys)
 
     def _code(self, sites: list[str]) -> str:
         with open_office(self.settings) as office:
