@@ -177,7 +177,13 @@ def open_segments(log: str, now_ms: int) -> tuple[str, ...]:
 
 def recent_segments(log: str, now_ms: int, days: int) -> tuple[str, ...]:
     """The segments of ``log`` that cover the last ``days`` days up to today, oldest first."""
-    return _segments_up_to(log, utc_date(now_ms), days)
+    return _segments_until(log, utc_date(now_ms), days)
+
+
+@lru_cache(maxsize=65_536)
+def _segments_until(log: str, today: date, days: int) -> tuple[str, ...]:
+    names = [segment(log, today - timedelta(days=back)) for back in range(days, -1, -1)]
+    return tuple(dict.fromkeys(names))
 
 
 @lru_cache(maxsize=65_536)
