@@ -15,6 +15,7 @@ for again after a restart (`Device.said`).
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -138,7 +139,7 @@ class Device:
         return await self.until(lambda: self._life.engine is not None and not self._life.engine.outbox(), timeout_s)
 
     async def until(self, holds: Callable[[], bool], timeout_s: float = _FOREVER) -> bool:
-        """Waits until ``holds()``, looking at it after everything that happens; whether it came in time."""
+        """Waits until ``holds()``, looking after everything that happens and now and then; whether it came in time."""
         happened = asyncio.Event()
 
         def heard(_: DeviceEvent) -> None:
@@ -148,7 +149,8 @@ class Device:
         try:
             async with asyncio.timeout(timeout_s):
                 while not holds():
-                    await happened.wait()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(happened.wait(), keeper.LOOK_S)
                     happened.clear()
         except TimeoutError:
             return holds()
