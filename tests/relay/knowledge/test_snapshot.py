@@ -1,7 +1,11 @@
 """The snapshot file of rules: what is read, and what is told of a file that is not."""
 
+import subprocess
+import sys
+import zipfile
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 from crdtmed.limits import MAX_IMPORT_BYTES, MAX_SNAPSHOT_RULES
 from relay.knowledge.snapshot import BadSnapshot, read_snapshot
 
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = (files("relay.knowledge") / "example.json").read_bytes()
 
 
@@ -96,3 +101,11 @@ def test_no_byte_of_a_file_makes_anything_else_happen(place: int, byte: int) -> 
     data[place] = byte
     with suppress(BadSnapshot):
         assert read_snapshot(bytes(data)).rules
+
+
+def test_the_example_is_in_the_wheel(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as held:
+        assert held.read("relay/knowledge/example.json") == EXAMPLE
