@@ -63,7 +63,7 @@ def one(peer: str, work: str, number: int) -> dict[str, Any]:
         own = (peer, work) in RUNS
         argv = python("bench.run", peer, work, folder) if own else peers.command(peer, work, Path(folder))
         try:
-            ran = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_S, check=True)  # noqa: S603 - ours
+            ran = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_S, check=True)  # noqa: S603 - commands of ours alone
             made["found"] = json.loads(ran.stdout.splitlines()[-1])
         except subprocess.CalledProcessError as error:
             made["error"] = error.stderr.strip()[-2_000:]

@@ -42,7 +42,7 @@ from relay.storage.sqlite import open_sqlite
 USER: Final = "vera"
 _LIGHT: Final = "light"
 """The user of thin devices, whose password cost nothing to keep: a thousand of them sign in while setting up."""
-PASSWORD: Final = "a password of the bench"  # noqa: S105 - nobody's
+PASSWORD: Final = "a password of the bench"  # noqa: S105 - a secret of nobody's
 SITES: Final = ("ward", "pharm")
 ITEM: Final = "amox-500"
 LOT: Final = "A1"

@@ -25,6 +25,7 @@ ROWS: Final = (
     Row("w1", "cpu_5", "W1 server CPU s per 1,000 changes, 5 in flight"),
     Row("w1", "p50_ms", "W1 at 50/s, p50 ms"),
     Row("w1", "p99_ms", "W1 at 50/s, p99 ms"),
+    Row("w1", "load_busy_250", "W1 load process, share of its core, 250 in flight"),
     Row("w1", "cpu_50s", "W1 at 50/s, server CPU s per 1,000 changes"),
     Row("w1", "peak_mb", "W1 server peak memory, MB"),
     Row("w2", "durable_ms", "W2 2,000 events: told durable, ms"),

@@ -12,7 +12,7 @@ from crdtmed.aggregates.prescription_draft import Dose, Medication, Route, Suppl
 from crdtmed.device.device import Device
 from crdtmed.device.engine_types import State
 
-PASSPHRASE: Final = "a passphrase of the bench"  # noqa: S105 - nobody's
+PASSPHRASE: Final = "a passphrase of the bench"  # noqa: S105 - a secret of nobody's
 PATIENCE_S: Final = 120.0
 ORDER: Final = Medication(ground.ITEM, "Amoxicillin 500 mg capsule", "capsule", "500 mg")
 
