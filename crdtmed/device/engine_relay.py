@@ -259,7 +259,12 @@ async def _undo(core: Core, code: str, says: str) -> None:
         core.session.leave(code, says)
     core.held.clear()
     core.writers.clear()
-    opened = await core.ports.database.run(lambda connection: store.open_store(connection, core.ports.device))
+    try:
+        opened = await core.ports.database.run(lambda connection: store.open_store(connection, core.ports.device))
+    except StoreError:
+        # Where the store stands cannot be read: nothing may go on from where memory had come to, it all comes anew.
+        core.rows = {}
+        raise
     core.rows = opened.bases
     for said in opened.outbox:
         item = core.outbox.items.get(said.ref)

@@ -129,7 +129,7 @@ async def follow_queues(core: Core) -> None:
     One that leaves the queue is kept until the device connects anew, so that nothing vanishes under somebody's hands.
     """
     found: set[str] = set()
-    for scope in core.scopes:
+    for scope in sorted(core.scopes):
         held = await core.hold(scope) if scope.startswith("site/") else None
         if held is None:
             continue

@@ -68,9 +68,13 @@ class Disk:
     power: Power
     full: Callable[[], bool] = field(default=lambda: False)
     no_space: Callable[[], Exception] = field(default=lambda: OSError("disk full"))
+    fails: Callable[[], bool] = field(default=lambda: False)
+    failure: Callable[[], Exception] = field(default=lambda: OSError("the disk fails"))
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Any:
         self.power.wrote(sql)
+        if self.fails() and not sql.startswith("ROLLBACK"):
+            raise self.failure()
         if self.full() and sql.lstrip().upper().startswith(
             ("INSERT INTO", "INSERT OR R", "UPDATE", "DELETE", "REPLACE")
         ):
@@ -81,7 +85,7 @@ class Disk:
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any:
         self.power.wrote(sql)
-        if self.full():
+        if self.full() or self.fails():
             raise self.no_space()
         return self.inner.executemany(sql, parameters)
 

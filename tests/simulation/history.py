@@ -220,7 +220,7 @@ class History:
             for tablet in self.tablets.values():
                 if tablet.id not in self.revoked or tablet.wiped_at is not None:
                     continue
-                on = tablet.device is not None and tablet.power.on and not tablet.full
+                on = tablet.device is not None and tablet.power.on and not tablet.full and not tablet.fails
                 if on and self.relay.service is not None and not self.relay.full and not tablet.weather.down:
                     self.online_s[tablet.id] += 5
                 if self.online_s[tablet.id] > 300 and tablet.wiped_at is None:
@@ -232,7 +232,7 @@ class History:
         self.relay.knowledge.trouble = 0.0
         await self.relay.start()
         for tablet in self.tablets.values():
-            tablet.full, tablet.skew_ms, tablet.drift = False, 0, 0.0
+            tablet.full, tablet.fails, tablet.skew_ms, tablet.drift = False, False, 0, 0.0
             tablet.weather.down, tablet.weather.slow_s = False, 0.0
             tablet.power.writes = None
             await tablet.on()

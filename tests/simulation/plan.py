@@ -12,7 +12,7 @@ from tests.simulation.rogue import ATTACKS
 from tests.simulation.setting import DEVICES, WORKS
 
 NETWORK: Final = ("cut", "half_open", "mute", "deaf", "offline", "slow", "storm")
-DEVICE: Final = ("reboot", "power", "power_write", "torn", "disk_full", "skew", "copy", "put_back")
+DEVICE: Final = ("reboot", "power", "power_write", "torn", "disk_full", "disk_fails", "skew", "copy", "put_back")
 RELAY: Final = (
     "relay_kill",
     "relay_stop",

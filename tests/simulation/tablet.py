@@ -61,11 +61,19 @@ async def verify_inline(checks: Sequence[Check]) -> list[bool]:
     return [signing.verify(*check) for check in checks]
 
 
-def _no_space() -> Exception:
-    error: Any = sqlcipher.OperationalError("database or disk is full")
-    error.sqlite_errorname = "SQLITE_FULL"
+def _error(text: str, name: str) -> Exception:
+    error: Any = sqlcipher.OperationalError(text)
+    error.sqlite_errorname = name
     made: Exception = error
     return made
+
+
+def _no_space() -> Exception:
+    return _error("database or disk is full", "SQLITE_FULL")
+
+
+def _failure() -> Exception:
+    return _error("disk I/O error", "SQLITE_IOERR_READ")
 
 
 @dataclass(eq=False)
@@ -84,6 +92,7 @@ class Tablet:
     device: Device | None = None
     power: Power = field(default_factory=Power)
     full: bool = False
+    fails: bool = False
     number: int = 0
     booted_ms: int = 0
     on_ms: int = 0
@@ -118,7 +127,7 @@ class Tablet:
 
     def connect(self, path: str) -> Connection:
         """The store's file on this device's disk."""
-        return Disk(CONNECT(path), self.power, lambda: self.full, _no_space)
+        return Disk(CONNECT(path), self.power, lambda: self.full, _no_space, lambda: self.fails, _failure)
 
     async def on(self) -> None:
         """Switches it on; what it cannot open stays off."""

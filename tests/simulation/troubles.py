@@ -109,6 +109,13 @@ async def disk_full(it: "History", tablet: Tablet, random: Random) -> None:
     tablet.full = False
 
 
+async def disk_fails(it: "History", tablet: Tablet, random: Random) -> None:
+    """The device's disk neither reads nor writes for a while."""
+    tablet.fails = True
+    await asyncio.sleep(random.uniform(0.01, 100))
+    tablet.fails = False
+
+
 async def skew(it: "History", tablet: Tablet, random: Random) -> None:
     """Somebody sets the device's clock."""
     tablet.skew_ms = int(
@@ -238,7 +245,7 @@ TROUBLES: Final[dict[str, Trouble]] = {
     each.__name__: each
     for each in (
         *(cut, half_open, mute, deaf, offline, slow, storm),
-        *(reboot, power, power_write, torn, disk_full, skew, copy, put_back),
+        *(reboot, power, power_write, torn, disk_full, disk_fails, skew, copy, put_back),
         *(relay_kill, relay_stop, relay_power_write, relay_torn, relay_full, backup, restore, knowledge),
         *(revoke, revoke_now),
     )
