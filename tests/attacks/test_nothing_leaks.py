@@ -65,7 +65,7 @@ def test_a_day_of_work_and_mistakes_leaves_no_secret_behind(tmp_path: Path) -> N
     async def story(it: Hospital) -> None:
         code = await asyncio.to_thread(it._code, ["ward"])
         secrets.append(code)
-        device = await it.device("tablet", "ana", patients=["p1"], sites=["ward"])
+        device = await it.device("tablet", "ana", patients=["p1"], sites=["ward"], key_file=True)
         draft = await ordered(device, "p1")
         await draft.set(instructions=Instructions("take with Zwieback"))
         await it.synced("tablet")
