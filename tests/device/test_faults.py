@@ -12,6 +12,7 @@ import pytest
 from crdtmed import clock, statement
 from crdtmed.aggregates.medication_administration import Correct
 from crdtmed.aggregates.prescription import Sign
+from crdtmed.codec import encode
 from crdtmed.contract import Kind
 from crdtmed.device.engine import Engine
 from crdtmed.device.engine_types import (
@@ -27,8 +28,10 @@ from crdtmed.device.engine_types import (
 from crdtmed.device.link import Transport
 from crdtmed.device.store import put_base
 from crdtmed.device.store_database import Connection
+from crdtmed.documents import map_digest
 from crdtmed.limits import COMPACT_AFTER_UPDATES
 from crdtmed.reasons import Awaits, Busy, PatientMoved, Redo, Restamp, SegmentClosed
+from crdtmed.signed import DirectoryHead
 from crdtmed.statement import Statement
 from crdtmed.updates import ItemId
 from crdtmed.verdict import Flag, Status
@@ -1133,7 +1136,10 @@ def test_a_directory_that_was_verified_is_not_verified_again_at_the_next_start(t
             assert device.name in engine.directory.certificates
             row, snapshot = engine.core.rows["directory"], relay.document("directory").replica.snapshot()
             forged = relay.document("directory").replica.map()
-            relay.document("directory").replica.set({"device/aaaaaaaa": bytes(64) + forged["device/aaaaaaaa"][64:]})
+            forged["device/aaaaaaaa"] = bytes(64) + forged["device/aaaaaaaa"][64:]
+            del forged["head"]
+            head = bytes(64) + encode(DirectoryHead(engine.core.head, NOW, map_digest(forged)))
+            relay.document("directory").replica.set({**forged, "head": head})
             spoiled = relay.document("directory").replica.snapshot()
             assert spoiled != snapshot
             await engine.core.ports.database.run(lambda held: put_base(held, row, spoiled))
