@@ -1,0 +1,247 @@
+"""Ways in which the code could be wrong: what is replaced where, and which tests must notice (else simulated seeds)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``old`` becomes ``new`` in ``path``, once; ``tests`` are asked first, then histories of the simulation."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = ()
+
+
+GATES: Final = "relay/admission/gates.py"
+DISPENSING: Final = "relay/admission/dispensing.py"
+COMMIT: Final = "relay/commit.py"
+ADMISSION: Final = ("tests/relay/admission",)
+COMMITTING: Final = ("tests/relay/service/test_commit.py",)
+DEVICE: Final = ("tests/device",)
+CORE: Final = ("tests/test_statement.py", "tests/test_keys.py", "tests/test_codec.py", "tests/test_clock.py")
+
+MUTANTS: Final = (
+    Mutant("low_s_dropped", "crdtmed/keys.py", "0 < s <= HALF_ORDER", "0 < s <= P256_ORDER - 1", CORE),
+    Mutant("signature_length", "crdtmed/keys.py", "if len(signature) != SIGNATURE_BYTES:", "if False:", CORE),
+    Mutant(
+        "canonical_dropped",
+        "crdtmed/codec.py",
+        "if encode(value) != data:\n            raise",
+        "if False:\n            raise",
+        CORE,
+    ),
+    Mutant(
+        "same_ignores_content",
+        "crdtmed/statement.py",
+        "one.seen, bytes(one.content)) == (",
+        "one.seen, b'') == (",
+        CORE,
+    ),
+    Mutant("seen_unordered", "crdtmed/statement.py", "if any(a >= b for", "if any(a > b for", CORE),
+    Mutant(
+        "stamp_stands",
+        "crdtmed/clock.py",
+        "Stamp(max(stamp(now_ms), last + 1))",
+        "Stamp(max(stamp(now_ms), last))",
+        CORE,
+    ),
+    Mutant(
+        "clock_dragged",
+        "crdtmed/clock.py",
+        "if is_ahead(other, now_ms, drift_ms):\n        return last",
+        "if False:\n        return last",
+        CORE,
+    ),
+    Mutant(
+        "signature_skipped",
+        "relay/jobs.py",
+        "if all(verify(said.signed, public) for said in every):",
+        "if True:",
+        ("tests/attacks", "tests/relay/service"),
+    ),
+    Mutant("revoked_admitted", COMMIT, "if batch.revoked(item.device):", "if False:", COMMITTING),
+    Mutant("foreign_client", COMMIT, "if client is not None and client.author != author:", "if False:", COMMITTING),
+    Mutant("gap_taken", COMMIT, "if update.clock != due:", "if False:", COMMITTING),
+    Mutant(
+        "closed_segment", COMMIT, "return None if document.name in taking else taking[0]", "return None", COMMITTING
+    ),
+    Mutant(
+        "known_judged_again",
+        COMMIT,
+        "if stored is not None and same(stored.signed.statement, statement):\n        outcome.judged",
+        "if False:\n        outcome.judged",
+        COMMITTING,
+    ),
+    Mutant(
+        "tombstone_forgotten",
+        COMMIT,
+        "fanned = push.raw if all(kept) else tombstoned(update, kept)",
+        "fanned = push.raw",
+        COMMITTING,
+    ),
+    Mutant(
+        "dangling_origin", COMMIT, "if known is None or insert.origin.clock >= known.clock:", "if False:", COMMITTING
+    ),
+    Mutant(
+        "cache_kept_after_failure",
+        COMMIT,
+        "        live.drop()\n        record.rollback()",
+        "        record.rollback()",
+        COMMITTING,
+    ),
+    Mutant(
+        "answer_before_commit",
+        COMMIT,
+        "        batch.finish()\n        record.commit()",
+        "        batch.finish()\n        record.rollback()",
+        COMMITTING,
+    ),
+    Mutant(
+        "others_unnoticed",
+        COMMIT,
+        "    if live.version == version:\n        return False",
+        "    return False",
+        COMMITTING,
+    ),
+    Mutant(
+        "over_authorised",
+        DISPENSING,
+        "register.dispensed + wanted.said.quantity <= register.authorised",
+        "True",
+        ADMISSION,
+    ),
+    Mutant(
+        "second_dispense",
+        DISPENSING,
+        "dispensed=register.dispensed + wanted.said.quantity)",
+        "dispensed=register.dispensed)",
+        ADMISSION,
+    ),
+    Mutant(
+        "stock_unchecked", DISPENSING, "if of is None or of.on_hand >= wanted.said.quantity:", "if True:", ADMISSION
+    ),
+    Mutant("expired_lot", DISPENSING, "> date.fromisoformat(of.expiry)", "< date.min", ADMISSION),
+    Mutant("wrong_site", DISPENSING, "register.site != wanted.site else None", "False else None", ADMISSION),
+    Mutant(
+        "stopped_dispensed",
+        DISPENSING,
+        "(now := standing(register, wanted.received_at)) is Standing.ACTIVE",
+        "(now := standing(register, wanted.received_at))",
+        ADMISSION,
+    ),
+    Mutant("role_unchecked", GATES, "needed.isdisjoint(grant.roles)", "False", ADMISSION),
+    Mutant("site_unchecked", GATES, "if site not in grant.sites)", "if False)", ADMISSION),
+    Mutant(
+        "care_unchecked",
+        GATES,
+        "if grant is None or patient is None or in_care(port, grant, patient):",
+        "if True:",
+        ADMISSION,
+    ),
+    Mutant("challenge_dropped", GATES, "NeedsChallenge() if wanted and", "NeedsChallenge() if False and", ADMISSION),
+    Mutant("challenge_spent", GATES, "ChallengeSpent() if wanted and", "ChallengeSpent() if False and", ADMISSION),
+    Mutant("grant_for_ever", GATES, "grant.not_before <= at <= grant.not_after", "grant.not_before <= at", ADMISSION),
+    Mutant("withdrawn_admitted", GATES, "at is not None and at <= heard", "at is not None and at < 0", ADMISSION),
+    Mutant(
+        "awaits_nothing", GATES, "if missing is not None and not _given_up(port, submission)", "if False", ADMISSION
+    ),
+    Mutant("redo_forgotten", GATES, "return Redo() if submission.handed_back", "return Redo() if False", ADMISSION),
+    Mutant("resolved_twice", "relay/admission/resolutions.py", "if not register.open:", "if False:", ADMISSION),
+    Mutant(
+        "duplicate_receipt",
+        "relay/admission/stock.py",
+        "if other is not None and not received.separate",
+        "if False",
+        ADMISSION,
+    ),
+    Mutant("stale_adjustment", "relay/admission/stock.py", "it.of.version == it.said.version_seen", "True", ADMISSION),
+    Mutant("below_zero", "relay/admission/stock.py", "of.on_hand + it.said.delta >= 0", "True", ADMISSION),
+    Mutant(
+        "facts_refused",
+        "relay/admission/conflicts.py",
+        "if not claim.is_fact(signed, content) and (vain or not actions):",
+        "if vain or not actions:",
+        ADMISSION,
+    ),
+    Mutant(
+        "challenge_for_ever",
+        "relay/session.py",
+        "fresh = until is not None and now_ms < until",
+        "fresh = until is not None",
+        ("tests/relay/session",),
+    ),
+    Mutant(
+        "challenge_twice",
+        "relay/session.py",
+        "self._challenges.pop(challenge, None)",
+        "self._challenges.get(challenge)",
+        ("tests/relay/session",),
+    ),
+    Mutant(
+        "any_author",
+        "relay/session.py",
+        "if signed.statement.device != self.device:",
+        "if False:",
+        ("tests/relay/session",),
+    ),
+    Mutant("any_key", "relay/session.py", "if key != expected:", "if False:", ("tests/relay/session",)),
+    Mutant(
+        "proof_unchecked",
+        "relay/session.py",
+        "if certificate is None or not keys.verify(",
+        "if certificate is None or None is keys.verify(",
+        ("tests/relay/session",),
+    ),
+    Mutant(
+        "epoch_kept",
+        "relay/storage/restore.py",
+        "count = record.renew_epochs(iter(lambda: to_text(random(EPOCH_BYTES)), None))",
+        "count = 0",
+        ("tests/relay/storage", "tests/relay/service"),
+    ),
+    Mutant(
+        "seen_ignored",
+        "crdtmed/policies/lww_diff.py",
+        "heads = tuple(write for write in reversed(history) if write.ref not in superseded)",
+        "heads = tuple(reversed(history))",
+        ("tests/policies",),
+    ),
+    Mutant(
+        "concurrent_hidden",
+        "crdtmed/policies/lww_diff.py",
+        "concurrent=tuple(write for write in heads if write.same_as != winner.same_as)",
+        "concurrent=()",
+        ("tests/policies",),
+    ),
+    Mutant(
+        "visible_before_durable",
+        "crdtmed/device/engine_say.py",
+        "await core.ports.database.run(lambda connection: store.append(connection, said, stamp))",
+        "await core.ports.database.run(lambda connection: None)",
+        DEVICE,
+    ),
+    Mutant(
+        "grant_lapsed", "crdtmed/device/engine_say.py", "and not covers(grant, core.relay_now())", "and False", DEVICE
+    ),
+    Mutant(
+        "queued_offline",
+        "crdtmed/device/engine_say.py",
+        "if session is None or session.stage is not Stage.OPEN:",
+        "if session is None:",
+        DEVICE,
+    ),
+    Mutant("sent_once", "crdtmed/device/engine_relay.py", "    core.outbox.all_again()\n", "", DEVICE),
+    Mutant(
+        "old_store_goes_on",
+        "crdtmed/device/engine_opened.py",
+        "if welcome.last_number > core.number:",
+        "if False:",
+        DEVICE,
+    ),
+    Mutant("lease_kept", "crdtmed/device/lease.py", "if lease.serial < mark.lease:", "if False:", DEVICE),
+    Mutant("plain_store", "crdtmed/device/store_database.py", "if start == PLAIN_HEADER:", "if False:", DEVICE),
+)
+"""Every mutant; each is caught, or gets a test."""
