@@ -63,7 +63,7 @@ export async function start (command, folder) {
     url: `ws://127.0.0.1:${port}`,
     folder,
     stop: () => new Promise(done => {
-      if (child.exitCode !== null) return done()
+      if (child.exitCode !== null || child.signalCode !== null) return done()
       child.once('exit', done)
       child.kill('SIGTERM')
       setTimeout(() => child.kill('SIGKILL'), 5000).unref()
