@@ -112,7 +112,7 @@ class Draft:
             written = await engine.statements(target)
             return drafts_view((entry.statement for entry in written), register)
 
-        drafts = await kept(engine, f"drafts of {head}", {head, target, "directory"}.__contains__, make)
+        drafts = await kept(engine, f"drafts of {head}", head, {head, target, "directory"}.__contains__, make)
         return drafts.views.get(self.prescription)
 
     async def _write(self, writes: list[DraftWrite], view: DraftView | None) -> tuple[Said, ...]:

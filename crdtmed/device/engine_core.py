@@ -114,7 +114,7 @@ class Core:
     distrusted: set[str] = field(default_factory=set)
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     wake: Callable[[], None] = lambda: None
-    shown: dict[str, tuple[Callable[[str], bool], object]] = field(default_factory=dict)
+    shown: dict[str, tuple[Callable[[str], bool], object, object]] = field(default_factory=dict)
     changes: int = 0
 
     def tell(self, event: Event) -> None:
@@ -126,7 +126,7 @@ class Core:
         """Tells that views of a document or log changed; what was kept of them is made anew at the next look."""
         target = document if document.endswith("/log") else parse(document).target
         self.changes += 1
-        for name in [name for name, (rests_on, _) in self.shown.items() if rests_on(target)]:
+        for name in [name for name, (rests_on, *_) in self.shown.items() if rests_on(target)]:
             del self.shown[name]
         self.tell(Changed(target))
 

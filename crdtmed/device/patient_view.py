@@ -138,7 +138,7 @@ async def patient_view(engine: Engine, patient: str) -> PatientView:
     def rests_on(target: str) -> bool:
         return target in targets or not target.startswith("patient/")
 
-    view = await kept(engine, f"view of {head}", rests_on, lambda: _view(engine, patient))
+    view = await kept(engine, f"view of {head}", head, rests_on, lambda: _view(engine, patient))
     return replace(view, age=age_of(engine, targets))
 
 

@@ -83,7 +83,7 @@ class SiteView:
 async def site_view(engine: Engine, site: str) -> SiteView:
     """The site as this device shows it now; raises `DeviceError` ``not_held``."""
     head = documents.site(site)
-    view = await kept(engine, f"view of {head}", _rests_on, lambda: _view(engine, site))
+    view = await kept(engine, f"view of {head}", head, _rests_on, lambda: _view(engine, site))
     return replace(view, age=age_of(engine, (head, documents.log_of(head))))
 
 

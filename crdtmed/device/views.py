@@ -11,6 +11,7 @@ from crdtmed.aggregates.patient import PatientLabel, PatientRegister, label_of
 from crdtmed.aggregates.registers import RegisterValue, decode_register
 from crdtmed.contract import Kind
 from crdtmed.device.engine import Engine
+from crdtmed.device.engine_subset import documents_of
 from crdtmed.device.engine_types import Standing
 from crdtmed.documents import DocumentKind, parse, patient
 from crdtmed.limits import LIVE_REGISTERS
@@ -54,19 +55,36 @@ def age_of(engine: Engine, targets: Iterable[str]) -> Age:
     return Age(synced, age, live, unverified)
 
 
-async def kept(engine: Engine, name: str, rests_on: Callable[[str], bool], make: Callable[[], Awaitable[T]]) -> T:
-    """The view called ``name``: as it was made last, until something that it ``rests_on`` (a target) has changed."""
+async def kept(
+    engine: Engine, name: str, scope: str, rests_on: Callable[[str], bool], make: Callable[[], Awaitable[T]]
+) -> T:
+    """The view ``name`` of a patient or a site: as it was made last, until something in it has changed.
+
+    That is: where the documents of its scope stand, or anything told of a target that it ``rests_on``.
+    """
     core = engine.core
+    stands = _stands(engine, scope)
     held = core.shown.get(name)
-    if held is not None:
-        return cast(T, held[1])
+    if held is not None and held[1] == stands:
+        return cast(T, held[2])
     before = core.changes
     made = await make()
-    if core.changes == before:  # else it may show what was before the change
+    if core.changes == before and _stands(engine, scope) == stands:  # else it may show what was before the change
+        core.shown.pop(name, None)
         while len(core.shown) >= KEPT_VIEWS:
             del core.shown[next(iter(core.shown))]
-        core.shown[name] = (rests_on, made)
+        core.shown[name] = (rests_on, stands, made)
     return made
+
+
+def _stands(engine: Engine, scope: str) -> tuple[object, ...]:
+    """Where the documents of a scope stand in memory, which is ahead of what was told of them."""
+    core = engine.core
+    found: list[object] = []
+    for name in documents_of(scope, core.relay_now(), core.days):
+        row = core.rows.get(name)
+        found.append((row.epoch, row.position, core.held.get(name)) if row is not None else None)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,13 @@ from crdtmed.aggregates.stock_item import StockRegister
 from crdtmed.contract import Kind, Role
 from crdtmed.device import drafting, pharmacy, prescribing, resolving, ward_verbs
 from crdtmed.device.engine import Engine
+from crdtmed.device.engine_core import READER
 from crdtmed.device.engine_types import DeviceError, NotAllowed
 from crdtmed.device.inbox import InboxEntry
 from crdtmed.device.pharmacy import ScannedPack
+from crdtmed.device.replicas import fresh
 from crdtmed.device.site_view import _stock
+from crdtmed.device.store import BaseRow
 from crdtmed.device.views import KEPT_VIEWS, Registers, Waiting, age_of, kept, waiting_in
 from crdtmed.reasons import StockShort
 from crdtmed.verdict import Status, Verdict
@@ -61,7 +64,7 @@ def test_a_view_is_kept_until_something_that_it_rests_on_changes(tmp_path: Path)
                 made.append(1)
                 return len(made)
 
-            return await kept(engine, "view", P1.__eq__, make)
+            return await kept(engine, "view", P1, P1.__eq__, make)
 
         assert (await look(), await look()) == (1, 1)
         engine.core.changed("patient/p2")
@@ -83,8 +86,29 @@ def test_a_view_made_while_something_changed_is_not_kept(tmp_path: Path) -> None
                 engine.core.changed(P1)
             return value
 
-        assert await kept(engine, "view", P1.__eq__, make) == 1
-        assert await kept(engine, "view", P1.__eq__, make) == 2
+        assert await kept(engine, "view", P1, P1.__eq__, make) == 1
+        assert await kept(engine, "view", P1, P1.__eq__, make) == 2
+
+    at_a_desk(tmp_path, story)
+
+
+def test_a_view_is_made_anew_when_memory_is_ahead_of_what_was_told(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        engine, values = desk.engine, iter((1, 2, 3))
+
+        async def make() -> int:
+            return next(values)
+
+        async def look() -> int:
+            return await kept(engine, "view", P1, P1.__eq__, make)
+
+        assert await look() == 1
+        engine.core.rows[P1] = BaseRow(P1, "e", 1, 0, 5)
+        assert await look() == 2, "the base went on"
+        engine.core.rows[P1] = BaseRow(P1, "e", 1, 1, 9)
+        assert await look() == 2, "that it was verified and synced changes nothing that is shown"
+        engine.core.held[P1] = fresh(READER, P1)
+        assert await look() == 3, "the base was taken anew"
 
     at_a_desk(tmp_path, story)
 
@@ -95,7 +119,7 @@ def test_views_that_are_kept_are_bounded(tmp_path: Path) -> None:
             return 1
 
         for number in range(KEPT_VIEWS + 5):
-            await kept(desk.engine, f"view {number}", P1.__eq__, make)
+            await kept(desk.engine, f"view {number}", P1, P1.__eq__, make)
         assert len(desk.engine.core.shown) == KEPT_VIEWS
 
     at_a_desk(tmp_path, story)
