@@ -1170,6 +1170,53 @@ def test_the_age_of_the_cache_is_that_of_the_connection(tmp_path: Path) -> None:
     run(story())
 
 
+def test_a_base_that_falls_back_under_its_epoch_brings_no_older_register(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.put_register(P1, "patient", {"id": "p1"})
+        first = relay.document(P1).updates[0]
+        relay.put_register(P1, "patient", {"id": "p1", "allergies": ["penicillin"]})
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: P1 in engine.core.rows)
+            fallen = relay.documents[P1] = type(relay.document(P1))(P1, relay.epoch)
+            fallen.take(first)
+            async with linked(engine.core, relay):
+
+                async def told() -> bool:
+                    return [entry.code for entry in await engine.inbox()] == ["rolled_back"]
+
+                await until(told)
+                assert (await engine.registers(P1))["patient"].version == 2
+
+    run(story())
+
+
+def test_a_document_that_is_refused_alone_is_asked_for_once_a_conversation(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.evict[DRAFTS] = "unknown_document"
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: DRAFTS in engine.core.withdrawn)
+                assert engine.withdrawn == {}
+                for number in range(5):
+                    assert await (await administer(engine, number)).settled() is State.ACCEPTED
+        asked = [
+            want.document
+            for frame in map(wire.read_from_device, relay.frames_in)
+            if isinstance(frame, wire.Subscribe)
+            for want in frame.wants
+        ]
+        assert asked.count(DRAFTS) == 1
+
+    run(story())
+
+
 def test_an_old_directory_is_shown_as_stale(tmp_path: Path) -> None:
     async def story() -> None:
         device = device_in(tmp_path)
