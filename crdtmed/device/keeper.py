@@ -38,7 +38,8 @@ async def close(life: Life) -> None:
         with suppress(asyncio.CancelledError):
             await keeper
     if not life.wiped:
-        note(life)
+        with suppress(OSError):  # the store is given up in any case; the mark it has is merely older
+            note(life)
     await close_cache(life)
 
 

@@ -1,6 +1,7 @@
 """Who is signed in: with the relay by password, or without it by the PIN that opens a grant issued ahead."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from crdtmed.aggregates.conflict import BreakGlass
@@ -39,7 +40,8 @@ async def sign_in(life: Life, engine: Engine, user: str, password: str, new_pin:
     engine.use(grant)
     for site in grant.sites:
         await engine.keep(SITE, site, b"")
-    await refresh_rosters(engine)
+    with suppress(DeviceError):  # the relay went away again: they are fetched the next time it is there
+        await refresh_rosters(engine)
     return grant
 
 
