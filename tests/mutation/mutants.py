@@ -21,7 +21,13 @@ COMMIT: Final = "relay/commit.py"
 ADMISSION: Final = ("tests/relay/admission",)
 COMMITTING: Final = ("tests/relay/service/test_commit.py",)
 DEVICE: Final = ("tests/device",)
-CORE: Final = ("tests/test_statement.py", "tests/test_keys.py", "tests/test_codec.py", "tests/test_clock.py")
+CORE: Final = (
+    "tests/test_statement.py",
+    "tests/test_keys.py",
+    "tests/test_keys_length.py",
+    "tests/test_codec.py",
+    "tests/test_clock.py",
+)
 
 MUTANTS: Final = (
     Mutant("low_s_dropped", "crdtmed/keys.py", "0 < s <= HALF_ORDER", "0 < s <= P256_ORDER - 1", CORE),
