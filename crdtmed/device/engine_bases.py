@@ -1,10 +1,15 @@
 """Bases: what the relay admitted, taken in whole or as it goes on, and never half."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdtmed import keys
+from crdtmed import documents, keys, statement
+from crdtmed.aggregates.conflict import ConflictRegister, QuarantineRegister
+from crdtmed.aggregates.content import ContentError
+from crdtmed.aggregates.registers import decode_register
+from crdtmed.codec import Undecodable
 from crdtmed.device import engine_subset, store
 from crdtmed.device.engine_core import DIRECTORY, READER, Check, Core
 from crdtmed.device.engine_types import Alarm, Event
@@ -12,8 +17,9 @@ from crdtmed.device.replicas import Held, fresh
 from crdtmed.device.session import BaseCame, RunCame
 from crdtmed.device.store import BaseRow
 from crdtmed.device.store_database import Connection
-from crdtmed.documents import is_request, map_digest
+from crdtmed.documents import DocumentKind, is_request, map_digest
 from crdtmed.limits import COMPACT_AFTER_UPDATES
+from crdtmed.policies.server_authoritative import is_withdrawn
 from crdtmed.replica import ReplicaBroken
 from crdtmed.signed import TAGS, DirectoryHead, DocumentDigest, Forged, read
 from crdtmed.statement import SignedStatement
@@ -231,18 +237,49 @@ def _ask_anew(core: Core, name: str) -> None:
 
 
 async def _keep_what_it_lacks(core: Core, burst: Burst, name: str, old: Held | None, new: Held) -> None:
-    """After a new epoch: the statements of the old base that the new one lacks, and own requests that were accepted.
+    """After a new epoch: what the old base held and the new one lacks, and own statements that are in no base.
 
-    The relay judges them as new; until then they are shown as tentative.
+    Those are accepted requests and the writes of drafts that were closed since.  Facts that the relay kept as
+    conflicts, or in quarantine, are in registers; each goes back to the log that it names.  The relay judges all of
+    them as new; until then they are shown as tentative.
     """
     target = new.document.target
-    if new.document.written_by_devices and old is not None:
+    kept = await core.ports.database.run(lambda connection: store.requests_of(connection, name))
+    if new.document.written_by_devices:
         has = new.statements()
-        lost = {ref: signed for ref, signed in old.statements().items() if ref not in has}
+        lost = {ref: signed for ref, signed in old.statements().items() if ref not in has} if old is not None else {}
+        lost |= {ref: statement.decode(data) for ref, data in kept if ref not in has}
         _hand(core, burst, name, target, lost)
-    elif name.startswith("patient/") or name == DIRECTORY:
-        kept = await core.ports.database.run(lambda connection: store.requests_of(connection, name))
-        burst.lacking += [(name, ref, data) for ref, data in kept]
+        return
+    burst.lacking += [(name, ref, data) for ref, data in kept]
+    if old is not None:
+        for signed in _set_apart(old, new):
+            at = name if is_request(signed.statement.kind) else _segment_now(core, signed.statement.document)
+            burst.lacking.append((at, signed.statement.ref, signed.encoded))
+
+
+def _segment_now(core: Core, target: str) -> str:
+    """Where a statement that names a log is handed back: today's segment; drafts are their own document."""
+    if not target.endswith("/log"):
+        return target
+    return documents.segment(target, documents.utc_date(core.relay_now()))
+
+
+def _set_apart(old: Held, new: Held) -> Iterator[SignedStatement]:
+    """The statements in registers of conflicts and of quarantine that the new base does not have."""
+    if old.document.kind not in (DocumentKind.PATIENT, DocumentKind.SITE):
+        return
+    has = new.registers()
+    for key, register in old.registers().items():
+        word = key.partition("/")[0]
+        if word not in ("conflict", "quarantine") or key in has or is_withdrawn(register):
+            continue
+        try:
+            value = decode_register(old.document.kind, key, bytes(register.value))
+            assert isinstance(value, ConflictRegister | QuarantineRegister)
+            yield statement.decode(value.statement)
+        except (ContentError, Undecodable, statement.BadStatement):
+            continue  # nobody could read it before either, and the views have said so
 
 
 def _hand(core: Core, burst: Burst, name: str, target: str, lost: dict[str, SignedStatement]) -> None:
@@ -251,9 +288,12 @@ def _hand(core: Core, burst: Burst, name: str, target: str, lost: dict[str, Sign
     shown.update({ref: signed for ref, signed in lost.items() if not is_request(signed.statement.kind)})
 
 
-def lacking_by_document(rows: Sequence[tuple[str, str, bytes]]) -> dict[str, list[tuple[str, bytes]]]:
-    """What is to be handed back, by document."""
-    found: dict[str, list[tuple[str, bytes]]] = {}
-    for name, ref, data in rows:
-        found.setdefault(name, []).append((ref, data))
-    return found
+def in_order(rows: Sequence[tuple[str, str, bytes]]) -> Iterator[tuple[str, list[bytes]]]:
+    """What is to be handed back (document, reference, bytes), as runs of one document.
+
+    In the order of its stamps: a sign comes after the draft and the override that it rests on, a dispense after the
+    sign.
+    """
+    said = sorted((statement.decode(data).statement.order, name, data) for name, _, data in rows)
+    for name, run in itertools.groupby(said, lambda one: one[1]):
+        yield name, [data for _, _, data in run]

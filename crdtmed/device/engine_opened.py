@@ -56,8 +56,8 @@ async def _speak_of_the_past(core: Core, now: int) -> None:
     for ref in found:
         core.outbox.items[ref].not_before = now + RETRY_MOST_MS // 6
     rows = await core.ports.database.run(store.hand_backs)
-    for name, lacking in engine_bases.lacking_by_document(rows).items():
-        hand_back(core, name, [data for _, data in lacking])
+    for name, lacking in engine_bases.in_order(rows):
+        hand_back(core, name, lacking)
 
 
 def hand_back(core: Core, name: str, statements: Sequence[bytes]) -> None:

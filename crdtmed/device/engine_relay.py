@@ -218,8 +218,8 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
 
 
 async def _told(core: Core, burst: Burst, final: list[Verdict]) -> None:
-    for name in {name for name, _, _ in burst.lacking}:
-        engine_opened.hand_back(core, name, [data for document, _, data in burst.lacking if document == name])
+    for name, lacking in engine_bases.in_order(burst.lacking):
+        engine_opened.hand_back(core, name, lacking)
     for verdict in final:
         core.settle(verdict.ref, STATE_OF[verdict.status])
     for shown in core.handing.values():

@@ -6,6 +6,7 @@ import msgspec
 
 from crdtmed import clock, statement
 from crdtmed.codec import Undecodable
+from crdtmed.contract import Kind
 from crdtmed.device import inbox, store
 from crdtmed.device.engine_bases import Burst
 from crdtmed.device.engine_core import Core
@@ -26,9 +27,9 @@ def take(core: Core, burst: Burst, verdicts: Sequence[bytes]) -> list[Verdict]:
         except Undecodable as error:
             burst.alarms.append(Alarm("unreadable", f"the relay sent no verdict: {error.says}"))
             continue
-        burst.judged_back.append(verdict.ref)
         item = core.outbox.items.get(verdict.ref)
         if verdict.final:
+            burst.judged_back.append(verdict.ref)
             if item is None or item.phase is not Phase.JUDGED:
                 final.append(verdict)
             if item is not None:
@@ -54,15 +55,23 @@ def write(core: Core, final: Sequence[Verdict], connection: Connection) -> None:
             inbox.put(connection, verdict.code, says(verdict.reason), now, item.said.signed, verdict)
             continue
         inbox.close_of(connection, verdict.ref)
-        if is_request(item.statement.kind):
+        if is_request(item.statement.kind) or item.statement.kind is Kind.DRAFT_WRITE:
             store.keep_request(connection, item.said.signed, now)
 
 
 def _judged_anew(connection: Connection, verdict: Verdict, now: int) -> None:
     """A statement that had left the outbox was judged again, after the relay was restored."""
     data = store.hand_back_of(connection, verdict.ref)
-    if data is not None and verdict.status is not Status.ACCEPTED:
-        inbox.put(connection, verdict.code, says(verdict.reason), now, statement.decode(data), verdict)
+    if data is None:
+        return
+    signed = statement.decode(data)
+    if verdict.status is not Status.ACCEPTED:
+        inbox.put(connection, verdict.code, says(verdict.reason), now, signed, verdict)
+        return
+    inbox.close_of(connection, verdict.ref)
+    if is_request(signed.statement.kind) or signed.statement.kind is Kind.DRAFT_WRITE:
+        # The next relay that is restored may lack it as well.
+        store.keep_request(connection, signed, now)
 
 
 def leaving(core: Core) -> list[Item]:

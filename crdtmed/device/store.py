@@ -177,7 +177,7 @@ def forget_verdicts(connection: Connection, before_ms: int) -> None:
 
 
 def keep_request(connection: Connection, signed: SignedStatement, now_ms: int) -> None:
-    """Keeps an accepted request, to be handed to a relay that was restored to a state before it."""
+    """Keeps an accepted request, or a write of a draft that may be closed, for a relay restored to before it."""
     of = signed.statement
     connection.execute(
         "INSERT OR REPLACE INTO request VALUES (?, ?, ?, ?)", (of.ref, of.document, now_ms, signed.encoded)

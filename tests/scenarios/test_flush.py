@@ -224,3 +224,55 @@ def test_after_a_restart_the_outbox_is_there_and_nobody_is_signed_in(tmp_path: P
             await again.draft("p1").set(dose=mg("2"))
 
     play(tmp_path, story)
+
+
+def test_a_restored_relay_gets_back_conflicts_and_the_drafts_that_were_signed(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("doctor", "ana", patients=["p1"])
+        pia = await it.device("till", "pia", patients=["p1"], sites=["pharm"])
+        rx = await signed(it, ana, "p1")
+        backup = it.folder / "backup.sqlite"
+
+        def back_up() -> None:
+            with open_office(it.settings) as office:
+                upkeep.back_up(office, backup)
+
+        await it.synced()
+        await asyncio.to_thread(back_up)
+        later = await signed(it, ana, "p1", units=10)
+        short = await it.settled("pia", "hands over 500", pia.dispense("p1", rx, lot="A1", quantity=500))
+        assert short is not None
+        await it.synced()
+        await it.stop_relay()
+        database = database_of(it.settings)
+        for beside in database.parent.glob(f"{database.name}*"):
+            beside.rename(it.folder / f"lost-{beside.name}")
+        await asyncio.to_thread(upkeep.restore, it.settings, backup)
+        await it.start_relay()
+        it.line("the relay is restored from the backup of before")
+        for name in ("doctor", "till"):
+            await it.devices[name].disconnect()
+            await it.devices[name].connect()
+
+        async def back() -> bool:
+            conflicts = {one.ref for one in await pia.conflicts()}
+            told = {entry.code for entry in await ana.inbox()}
+            return short.ref in conflicts and "redo" in told and later in (await ana.patient("p1")).drafts
+
+        await it.holds(ana, back)
+        await it.synced()
+        it.same_everywhere()
+        it.line("the conflict waits for a pharmacist again, and the draft for its signature")
+        draft = ana.draft("p1", later)
+        await it.settled("ana", "signs it again", ana.sign(draft))
+        told(
+            """
+            pia hands over 500: conflict (over_authorised), confirm_as_given or dispense_part or returned or lost
+            the relay is restored from the backup of before
+            the conflict waits for a pharmacist again, and the draft for its signature
+            ana signs it again: accepted
+            """,
+            it,
+        )
+
+    play(tmp_path, story)
