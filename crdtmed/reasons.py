@@ -332,13 +332,13 @@ class SessionDiverged(_Details, frozen=True, tag="session_diverged"):
 
 Reason = (
     KeyReused | WrongDocument | ContentInvalid | DeviceRevoked | GrantUnknown | UserWithdrawn | GrantNotInForce
-    | RoleMissing
-    | SiteNotGranted | PatientNotInCare | NeedsChallenge | ChallengeSpent | Restamp | SegmentClosed | Busy | Awaits
-    | ReferenceUnknown | Redo | AlreadyReentered | ConflictUnknown | AlreadyResolved | ActionNotOffered | DraftClosed
-    | DraftUnknown | DraftChanged | DraftIncomplete | DraftUnsettled | SnapshotNotInForce | AlertUnknown
-    | KnowledgeUnavailable | PatientMoved | AlertsOpen | PrescriptionUnknown | Superseded | PrescriptionStatus
-    | WrongSite | WrongItem | OverAuthorised | ItemUnknown | UnitMismatch | LotUnknown | LotExpired | StockShort
-    | PossibleDuplicateReceipt | VersionStale | BelowZero | SessionStatus | SessionDiverged
+    | RoleMissing | SiteNotGranted | PatientNotInCare | NeedsChallenge | ChallengeSpent | Restamp | SegmentClosed
+    | Busy | Redo | Awaits | ReferenceUnknown | AlreadyReentered | ConflictUnknown | AlreadyResolved
+    | ActionNotOffered | DraftClosed | DraftUnknown | DraftChanged | DraftIncomplete | DraftUnsettled
+    | SnapshotNotInForce | AlertUnknown | KnowledgeUnavailable | PatientMoved | AlertsOpen | PrescriptionUnknown
+    | Superseded | PrescriptionStatus | WrongSite | WrongItem | OverAuthorised | ItemUnknown | UnitMismatch
+    | LotUnknown | LotExpired | StockShort | PossibleDuplicateReceipt | VersionStale | BelowZero | SessionStatus
+    | SessionDiverged
 )  # fmt: skip
 """One of the reasons, in the order in which admission looks."""
 

@@ -253,9 +253,9 @@ GATES: Final[tuple[Rule, ...]] = (
     needs_the_relay,
     challenge_spent,
     restamp,
+    redo,
     awaits,
     reference_unknown,
-    redo,
     already_reentered,
 )
 """Every gate, in the order in which they are asked."""
