@@ -11,7 +11,7 @@ from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import Alarm, NeedsRelay, State
 from crdtmed.device.outbox import Item, Phase
 from crdtmed.device.store import Said
-from crdtmed.device.store_database import Connection
+from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.limits import CHALLENGE_MS
 
 BLAMELESS: Final = frozenset(
@@ -132,8 +132,8 @@ async def _challenge_anew(core: Core, item: Item) -> None:
                 signed = engine_say.signed_again(core, item.said.signed, challenge=challenge)
                 await _replace(core, [item], [Said(signed, *_when(item))], core.stamp)
                 item.challenged = (core.conversation, core.ports.now_ms())
-    except NeedsRelay:
-        return  # it is tried again in the next conversation
+    except (NeedsRelay, StoreError):
+        return  # nothing has changed; it is tried again, at the latest in the next conversation
     finally:
         item.renewing = False
     core.wake()

@@ -21,6 +21,13 @@ def test_a_fixed_history_holds(seed: int) -> None:
     assert not result.complaints, "\n".join(result.complaints)
 
 
+@pytest.mark.parametrize(("seed", "kept"), [(5010, {30, 47, 48})])
+def test_what_once_failed_holds(seed: int, kept: set[int]) -> None:
+    """A disk that is full while a statement is signed again under a fresh challenge."""
+    result = play(plan(seed).only(frozenset(kept)))
+    assert not result.complaints, "\n".join(result.complaints)
+
+
 def test_fresh_histories_hold() -> None:
     for _ in range(FRESH):
         seed = secrets.randbelow(1 << 40)
