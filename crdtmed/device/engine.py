@@ -5,6 +5,7 @@ An application holds a `crdtmed.device.device.Device`, which puts clinical verbs
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from crdtmed import documents, statement
@@ -35,6 +36,7 @@ from crdtmed.device.engine_types import (
 )
 from crdtmed.device.inbox import InboxEntry
 from crdtmed.device.outbox import Phase, scope_of
+from crdtmed.device.store_database import StoreError
 from crdtmed.signed import Grant, Register
 from crdtmed.trust import Anchor, Directory
 from crdtmed.verdict import Status, Verdict
@@ -283,6 +285,8 @@ async def open_engine(
 
     Raises `StoreError`.
     """
+    with suppress(StoreError):  # a store that cannot be written opens all the same; there is time
+        await ports.database.run(lambda connection: store.forget_old(connection, ports.now_ms()))
     opened = await ports.database.run(lambda connection: store.open_store(connection, ports.device))
     core = Core(
         ports=ports,

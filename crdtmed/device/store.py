@@ -8,6 +8,7 @@ from crdtmed import statement
 from crdtmed.codec import decoder, encode
 from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.device.store_schema import migrate
+from crdtmed.limits import RESUBMIT_DAYS
 from crdtmed.statement import SignedStatement
 from crdtmed.verdict import Verdict, decode_verdict, encode_verdict
 
@@ -170,10 +171,15 @@ def verdict_of(connection: Connection, ref: str) -> Verdict | None:
     return decode_verdict(bytes(row[0])) if row is not None else None
 
 
-def forget_verdicts(connection: Connection, before_ms: int) -> None:
-    """Forgets verdicts and accepted requests from before a time, but those of statements still in the outbox."""
-    connection.execute("DELETE FROM verdict WHERE at < ? AND ref NOT IN (SELECT ref FROM outbox)", (before_ms,))
-    connection.execute("DELETE FROM request WHERE at < ?", (before_ms,))
+def forget_old(connection: Connection, now_ms: int) -> None:
+    """Forgets verdicts and accepted requests of more than `RESUBMIT_DAYS` ago, but those of statements in the outbox.
+
+    Reckoned from the newest verdict where the clock is ahead of it, so that a wrong clock forgets nothing.
+    """
+    newest = connection.execute("SELECT MAX(at) FROM verdict").fetchone()[0]
+    before = min(now_ms, newest if newest is not None else now_ms) - RESUBMIT_DAYS * 86_400_000
+    connection.execute("DELETE FROM verdict WHERE at < ? AND ref NOT IN (SELECT ref FROM outbox)", (before,))
+    connection.execute("DELETE FROM request WHERE at < ?", (before,))
 
 
 def keep_request(connection: Connection, signed: SignedStatement, now_ms: int) -> None:

@@ -279,3 +279,16 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
         await database.close()
 
     run(story())
+
+
+def test_verdicts_and_requests_of_long_ago_are_forgotten_and_a_wrong_clock_forgets_nothing(tmp_path: Path) -> None:
+    day = 86_400_000
+    held = connection(tmp_path / "a.db")
+    migrate(held)
+    for ref, at in (("old", 0), ("kept", 31 * day), ("new", 40 * day)):
+        held.execute("INSERT INTO verdict VALUES (?, ?, ?)", (ref, b"", at))
+        held.execute("INSERT INTO request VALUES (?, ?, ?, ?)", (ref, "patient/p1", at, b""))
+    store.forget_old(held, 5_000 * day)
+    for table in ("verdict", "request"):
+        assert [ref for (ref,) in held.execute(f"SELECT ref FROM {table} ORDER BY at").fetchall()] == ["kept", "new"]
+    held.close()
