@@ -68,8 +68,9 @@ class Writer:
 @dataclass(slots=True, eq=False)
 class Core:
     """The engine's memory.  ``number`` and ``stamp`` are the last ones given out; ``offset_ms`` is what the relay's
-    clock is ahead of this device's; ``days`` how many days of logs are held; ``shown`` are views, each with the changes
-    after which it must be made anew, and ``changes`` counts these."""
+    clock is ahead of this device's; ``days`` how many days of logs are held; ``hand_again`` the references of what was
+    handed back and is to be handed back once more at ``hand_again_at`` (device's clock, ms); ``shown`` are views, each
+    with the changes after which it must be made anew, and ``changes`` counts these."""
 
     ports: Ports
     anchor: Anchor
@@ -93,6 +94,9 @@ class Core:
     revoked: bool = False
     writers: dict[str, Writer] = field(default_factory=dict)
     handing: dict[str, dict[str, SignedStatement]] = field(default_factory=dict)
+    hand_again: set[str] = field(default_factory=set)
+    hand_again_at: int = 0
+    hand_attempts: int = 0
     found: set[str] = field(default_factory=set)
     withdrawn: dict[str, str] = field(default_factory=dict)
     queue_patients: frozenset[str] = frozenset()

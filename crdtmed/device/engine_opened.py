@@ -55,7 +55,19 @@ async def _speak_of_the_past(core: Core, now: int) -> None:
         session.say(wire.AskVerdicts(tuple(found[start : start + MAX_VERDICTS_ASKED])))
     for ref in found:
         core.outbox.items[ref].not_before = now + RETRY_MOST_MS // 6
+    core.hand_again.clear()
+    core.hand_attempts = 0
     rows = await core.ports.database.run(store.hand_backs)
+    for name, lacking in engine_bases.in_order(rows):
+        hand_back(core, name, lacking)
+
+
+async def hand_back_again(core: Core) -> None:
+    """Hands back once more, when it is time, what the relay could not judge the last time."""
+    if not core.hand_again or core.ports.now_ms() < core.hand_again_at:
+        return
+    again, core.hand_again = core.hand_again, set()
+    rows = [row for row in await core.ports.database.run(store.hand_backs) if row[1] in again]
     for name, lacking in engine_bases.in_order(rows):
         hand_back(core, name, lacking)
 

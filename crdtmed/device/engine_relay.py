@@ -116,6 +116,7 @@ async def tick(core: Core) -> None:
         session.say(wire.Renew(core.number, core.ports.lease_serial()))
         engine_opened.ask_a_digest(core)
     engine_subset.ask(core)
+    await engine_opened.hand_back_again(core)
 
 
 def next_due(core: Core) -> int:
@@ -124,6 +125,8 @@ def next_due(core: Core) -> int:
     due = [now + RETRY_MOST_MS]
     if core.session is not None and core.session.stage is Stage.OPEN:
         due.append(core.renew_at)
+        if core.hand_again:
+            due.append(core.hand_again_at)
         outbox = core.outbox.next_due(now)
         if outbox is not None:
             due.append(outbox)

@@ -34,7 +34,9 @@ def take(core: Core, burst: Burst, verdicts: Sequence[bytes]) -> list[Verdict]:
                 final.append(verdict)
             if item is not None:
                 _judged(core, burst, item, verdict)
-        elif item is not None and item.phase is not Phase.JUDGED:
+        elif item is None:
+            _hand_again(core, verdict.ref)
+        elif item.phase is not Phase.JUDGED:
             _again(core, burst, item, verdict)
         if verdict.ref.startswith(f"{core.ports.device}."):
             burst.events.append(VerdictCame(verdict))
@@ -107,6 +109,14 @@ def _judged(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:
     if Flag.NUMBER_REUSED in verdict.flags:
         says = f"number {item.said.number} was given out twice: this store is an older copy, or another copy is in use"
         burst.alarms.append(Alarm("store_older", says))
+
+
+def _hand_again(core: Core, ref: str) -> None:
+    """What was handed back has no final verdict yet: it waits for another statement, or the relay for its disk."""
+    if not core.hand_again:
+        core.hand_again_at = core.ports.now_ms() + back_off(core.hand_attempts, core.jitter())
+        core.hand_attempts += 1
+    core.hand_again.add(ref)
 
 
 def _again(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:

@@ -523,6 +523,39 @@ def test_what_is_to_be_handed_back_survives_a_restart(tmp_path: Path) -> None:
     run(story())
 
 
+def test_what_is_handed_back_and_must_wait_is_handed_back_again_in_the_same_conversation(tmp_path: Path) -> None:
+    """A correction comes back before what it corrects, which another device has: nobody else may bring it later."""
+
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                said = [await administer(engine, number) for number in range(3)]
+                await settle(engine)
+                await until(lambda: TODAY in engine.core.held)
+                waiting, *others = said
+                awaits = retry(Awaits("bbbbbbbb." + 16 * "b"))
+                relay.judge = lambda one: awaits if one.ref == waiting.ref else Judgement()
+                relay.restored(lambda ref: False)
+                await until(lambda: bool(engine.core.hand_again))
+                assert all(one.ref in relay.statements for one in others)
+                conversation = engine.core.conversation
+                relay.judge = lambda one: Judgement()
+                given = len(relay.handed_back)
+                device.now += 60_000
+                engine.core.wake()
+                await until(lambda: waiting.ref in relay.statements)
+                await until(lambda: not any(engine.core.handing.values()))
+                assert len(relay.handed_back) == given + 1, "it alone is handed back again"
+                assert engine.core.conversation == conversation
+                assert not engine.core.hand_again
+                await equal(engine, relay)
+
+    run(story())
+
+
 # ---- stores that were copied ----------------------------------------------------------------------------------
 
 
