@@ -4,7 +4,6 @@ On the wire a statement is ``signature (64 bytes) || body``; the body is the Mes
 signature covers the exact bytes of the body, which are never encoded again.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 import msgspec
@@ -23,7 +22,7 @@ TAG: Final = b"crdtmed/statement/1"
 CHALLENGE_BYTES: Final = 16
 
 
-class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """The body of a statement.
 
     ``document`` is the document or log it belongs to (a log, never its segment).  ``number`` is gapless per device.
@@ -59,9 +58,12 @@ class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         return (self.stamp, self.device)
 
 
-@dataclass(frozen=True, slots=True)
-class SignedStatement:
-    """A statement together with its exact bytes (signature and body)."""
+class SignedStatement(msgspec.Struct, frozen=True, gc=False):
+    """A statement together with its exact bytes (signature and body).
+
+    Like the statement in it, it holds nothing that could hold it, so that the collector of cycles leaves the many of
+    a long log alone.
+    """
 
     statement: Statement
     encoded: bytes
@@ -114,7 +116,8 @@ def decode(data: bytes) -> SignedStatement:
         raise BadStatement("version_unknown", f"version {statement.version}, this software reads {VERSION}")
     if not is_target(statement.document):
         raise BadStatement("document_unknown", f"{statement.document!r} names no document and no log")
-    if any(a >= b for a, b in zip(statement.seen, statement.seen[1:], strict=False)):
+    seen = statement.seen
+    if len(seen) > 1 and any(a >= b for a, b in zip(seen, seen[1:], strict=False)):
         raise BadStatement("seen_unordered", "references in seen must ascend and be distinct")
     return SignedStatement(statement, data)
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 
 class Root(Enum):
     """The one root of a document; the value is its name on the wire and in pycrdt."""
@@ -12,8 +14,7 @@ class Root(Enum):
     ARRAY = "a"
 
 
-@dataclass(frozen=True, slots=True)
-class ItemId:
+class ItemId(msgspec.Struct, frozen=True, gc=False):
     """One inserted value of a document: the client that inserted it, and that client's clock then."""
 
     client: int
