@@ -13,7 +13,9 @@ from crdtmed.codec import Undecodable, check_value, decoder, encode
 from crdtmed.contract import Role
 from crdtmed.ids import DeviceId, GrantId, ScopeId, UserId
 from crdtmed.limits import (
+    MAX_DIGESTS_BYTES,
     MAX_DOCUMENT_NAME_CHARS,
+    MAX_DOCUMENTS_PER_FRAME,
     MAX_KEY_CHARS,
     MAX_NUMBER,
     MAX_REGISTER_BYTES,
@@ -142,6 +144,22 @@ class DocumentDigest(_Body, frozen=True):
     content: Hash
 
 
+class DigestOf(_Body, frozen=True):
+    """One document of `DocumentDigests`."""
+
+    document: Name
+    epoch: Epoch
+    position: Count
+    content: Hash
+
+
+class DocumentDigests(_Body, frozen=True):
+    """The digests of several documents that are sent together, under one signature; each document is named once."""
+
+    at: Ms
+    documents: Annotated[tuple[DigestOf, ...], msgspec.Meta(max_length=MAX_DOCUMENTS_PER_FRAME)]
+
+
 Signed = (
     Register
     | Certificate
@@ -153,6 +171,7 @@ Signed = (
     | Grant
     | Lease
     | DocumentDigest
+    | DocumentDigests
 )
 
 TAGS: Final[dict[type[Any], bytes]] = {
@@ -166,9 +185,10 @@ TAGS: Final[dict[type[Any], bytes]] = {
     Grant: b"crdtmed/grant/1",
     Lease: b"crdtmed/lease/1",
     DocumentDigest: b"crdtmed/document-digest/1",
+    DocumentDigests: b"crdtmed/document-digests/1",
 }
 
-_LIMIT: Final[dict[type[Any], int]] = {Register: MAX_REGISTER_BYTES}
+_LIMIT: Final[dict[type[Any], int]] = {Register: MAX_REGISTER_BYTES, DocumentDigests: MAX_DIGESTS_BYTES}
 _DECODE: Final = {of: decoder(of, _LIMIT.get(of, MAX_SIGNED_VALUE_BYTES)) for of in TAGS}
 
 S = TypeVar("S", bound=Signed)

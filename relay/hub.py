@@ -12,6 +12,7 @@ from crdtmed.contract import Kind
 from crdtmed.limits import (
     HANDSHAKE_TIMEOUT_MS,
     MAX_CONNECTIONS,
+    MAX_DOCUMENTS_PER_FRAME,
     MAX_INBOX_BYTES,
     MAX_SUBSCRIPTIONS,
     MAX_UNAUTHENTICATED_CONNECTIONS,
@@ -25,7 +26,7 @@ from relay.connection import Connection, Counts, Peer
 from relay.fanout import Fanout
 from relay.identity.port import Identity, RandomBytes
 from relay.jobs import Ask, Judge, Read, Slow, Write
-from relay.reading import Answer
+from relay.reading import Answers
 from relay.session import Session, State
 from relay.session_events import (
     Authenticated,
@@ -40,9 +41,6 @@ from relay.session_events import (
 )
 
 ASKING: Final = frozenset({Kind.SIGN, Kind.AMEND, Kind.RESUME})
-WANTS_A_READ: Final = 256
-
-
 NOTES: Final = 1_000
 """Events kept for the log until the shell takes them."""
 
@@ -250,12 +248,12 @@ class Hub:
         """Reads for a connection what it lacks, one chunk at a time, while it takes what is sent."""
         if connection.reading or not connection.wants or connection.peer.waiting() > SEND_BUDGET_BYTES // 2:
             return
-        wants = [connection.wants.popleft() for _ in range(min(WANTS_A_READ, len(connection.wants)))]
+        wants = [connection.wants.popleft() for _ in range(min(MAX_DOCUMENTS_PER_FRAME, len(connection.wants)))]
         connection.reading = True
 
-        def then(answers: list[Answer]) -> None:
+        def then(answers: Answers) -> None:
             connection.reading = False
-            connection.wants.extendleft(reversed(wants[len(answers) :]))
+            connection.wants.extendleft(reversed(wants[len(answers.each) :]))
             if connection.id in self.connections:
                 self._answered(connection, answers)
                 self._read_wants(connection)
@@ -268,11 +266,11 @@ class Hub:
             )
         )
 
-    def _answered(self, connection: Connection, answers: list[Answer]) -> None:
+    def _answered(self, connection: Connection, answers: Answers) -> None:
         out: list[bytes] = []
         bases = []
         runs = []
-        for answer in answers:
+        for answer in answers.each:
             if not self.fanout.wants(connection.id, answer.document):
                 continue
             if answer.refused is not None:
@@ -287,7 +285,7 @@ class Hub:
             if more is not None:
                 connection.wants.append(Want(answer.document, *more))
         if bases:
-            out.append(encode_frame(frames.Bases(tuple(bases), len(connection.wants))))
+            out.append(encode_frame(frames.Bases(tuple(bases), answers.digests, len(connection.wants))))
         if runs:
             out.append(encode_frame(frames.Changes(tuple(runs))))
         if out:

@@ -14,7 +14,7 @@ from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import PrescriptionRegister
 from crdtmed.documents import BadName, Document, DocumentKind, parse
 from crdtmed.limits import BASE_CACHE_BYTES, MAX_CATCH_UP_UPDATES
-from crdtmed.signed import Certificate, DocumentDigest, Revocation, seal
+from crdtmed.signed import Certificate, DigestOf, DocumentDigest, DocumentDigests, Revocation, seal
 from crdtmed.wire.frames import BaseState, Run, Want
 from relay.admission.admit import question
 from relay.admission.facts import KnowledgeQuestion, Submission
@@ -29,16 +29,19 @@ from relay.storage.rows import DocumentRow
 
 CHUNK_BYTES: Final = 524_288
 """How much one read gathers for one connection before it lets others have their turn."""
+SIGNED_KEPT: Final = 256
+"""Signed digests that are kept: many devices that come back at once ask for the same documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one wanted document gets: a whole base, a run of updates, or a code why not."""
+    """What one wanted document gets: a whole base with its digest, a run of updates, or a code why not."""
 
     document: str
     epoch: str
     position: int
     base: BaseState | None = None
+    digest: DigestOf | None = None
     run: Run | None = None
     refused: str | None = None
 
@@ -46,8 +49,16 @@ class Answer:
     def size(self) -> int:
         """Its bytes, about."""
         if self.base is not None:
-            return len(self.base.update) + len(self.base.digest)
+            return len(self.base.update)
         return sum(map(len, self.run.updates)) if self.run is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the first wants of a connection get; ``digests`` is the signed list of the whole bases, if there are any."""
+
+    each: tuple[Answer, ...]
+    digests: bytes
 
 
 class Reader:
@@ -58,8 +69,9 @@ class Reader:
         self._identity = identity
         self._now = now
         self._random = random
-        self._bases: OrderedDict[str, BaseState] = OrderedDict()
+        self._bases: OrderedDict[str, tuple[BaseState, DigestOf]] = OrderedDict()
         self._held = 0
+        self._signed: OrderedDict[tuple[bytes, DigestOf | tuple[DigestOf, ...]], bytes] = OrderedDict()
 
     @contextmanager
     def _moment(self) -> Iterator[Batch]:
@@ -99,7 +111,7 @@ class Reader:
 
     # ---- documents --------------------------------------------------------------------------------------------
 
-    def answers(self, device: str, wants: Sequence[Want]) -> list[Answer]:
+    def answers(self, device: str, wants: Sequence[Want]) -> Answers:
         """What to send for the first of ``wants``, as many as make a chunk; at least one."""
         made: list[Answer] = []
         size = 0
@@ -114,7 +126,10 @@ class Reader:
                 size += made[-1].size
                 if size >= CHUNK_BYTES:
                     break
-        return made
+        # A document that is wanted twice stands in the list once.
+        distinct = tuple(dict.fromkeys(answer.digest for answer in made if answer.digest is not None))
+        digests = self._sign(distinct, DocumentDigests(self._now(), distinct)) if distinct else b""
+        return Answers(tuple(made), digests)
 
     def refusals(self, device: str, documents: Sequence[str]) -> dict[str, str]:
         """Which of the documents the device may not see, and why."""
@@ -132,7 +147,10 @@ class Reader:
         """The signed digest of a document as it stands; None where nothing was ever committed to it."""
         with self._moment():
             row = self._record.document(document)
-            return None if row is None else self._base(row).digest
+            if row is None:
+                return None
+            of = self._base(row)[1]
+        return self._sign(of, DocumentDigest(of.document, of.epoch, of.position, self._now(), of.content))
 
     def _answer(self, want: Want) -> Answer:
         row = self._record.document(want.document)
@@ -144,7 +162,8 @@ class Reader:
             parts = tuple(self._updates(row, want.position)) if lacks else ()
             run = Run(row.name, row.epoch, want.position + 1, parts)
             return Answer(row.name, row.epoch, row.position, run=run)
-        return Answer(row.name, row.epoch, row.position, base=self._base(row))
+        state, digest = self._base(row)
+        return Answer(row.name, row.epoch, row.position, base=state, digest=digest)
 
     def _updates(self, row: DocumentRow, after: int) -> list[bytes]:
         document = parse(row.name)
@@ -154,26 +173,38 @@ class Reader:
         found = self._record.slots_of(row, after)
         return updates(document.root, self._record.clients(row.id), found, changes, after, row.position)
 
-    def _base(self, row: DocumentRow) -> BaseState:
+    def _base(self, row: DocumentRow) -> tuple[BaseState, DigestOf]:
         held = self._bases.get(row.name)
-        if held is not None and (held.epoch, held.position) == (row.epoch, row.position):
+        if held is not None and (held[0].epoch, held[0].position) == (row.epoch, row.position):
             self._bases.move_to_end(row.name)
             return held
         made = whole(self._record, row)
-        signer = self._identity.relay_signer
-        digest = seal(DocumentDigest(row.name, row.epoch, row.position, self._now(), made.digest), signer)
-        state = BaseState(row.name, row.epoch, row.position, made.update, digest)
+        state = BaseState(row.name, row.epoch, row.position, made.update)
+        found = (state, DigestOf(row.name, row.epoch, row.position, made.digest))
         self._forget(row.name)
-        self._bases[row.name] = state
+        self._bases[row.name] = found
         self._held += len(state.update)
         while self._held > BASE_CACHE_BYTES and self._bases:
             self._forget(next(iter(self._bases)))
-        return state
+        return found
 
     def _forget(self, name: str) -> None:
         held = self._bases.pop(name, None)
         if held is not None:
-            self._held -= len(held.update)
+            self._held -= len(held[0].update)
+
+    def _sign(self, what: DigestOf | tuple[DigestOf, ...], value: DocumentDigest | DocumentDigests) -> bytes:
+        """``value`` signed, or as the same key signed the same digests before."""
+        signer = self._identity.relay_signer
+        key = (signer.public, what)
+        held = self._signed.get(key)
+        if held is None:
+            held = self._signed[key] = seal(value, signer)
+            if len(self._signed) > SIGNED_KEPT:
+                self._signed.popitem(last=False)
+        else:
+            self._signed.move_to_end(key)
+        return held
 
     # ---- statements -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,10 @@ from crdtmed.statement import Statement
 from crdtmed.verdict import Verdict
 from crdtmed.wire import enrolment, frames
 
-FINGERPRINTS = {1: "3abb5595279bc8c74fdf781a5009f5f8e7cd09ff7ae9df957929d71ff89336e9"}
+FINGERPRINTS = {
+    1: "3abb5595279bc8c74fdf781a5009f5f8e7cd09ff7ae9df957929d71ff89336e9",
+    2: "c1454018ca087b40dad04b72f1afe4cc1da497061dcac8321dedc1c43a0a1032",
+}
 """What the schema of each version was.  A change of a frame needs a new line here, and `frames.PROTOCOL` raised."""
 
 TO_RELAY: tuple[type[Any], ...] = get_args(frames.ToRelay)

@@ -44,6 +44,11 @@ VALUES: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     signed.Lease: st.builds(signed.Lease, DEVICES, COUNTS, MS, MS, MS, EPOCHS, st.binary(max_size=256)),
     signed.DocumentDigest: st.builds(signed.DocumentDigest, TEXTS, EPOCHS, COUNTS, MS, HASHES),
+    signed.DocumentDigests: st.builds(
+        signed.DocumentDigests,
+        MS,
+        st.lists(st.builds(signed.DigestOf, TEXTS, EPOCHS, COUNTS, HASHES), max_size=3).map(tuple),
+    ),
 }
 every_type = pytest.mark.parametrize("of", list(TAGS), ids=lambda of: of.__name__)
 
@@ -131,6 +136,8 @@ def test_a_body_with_a_field_more_or_less_is_malformed(of: type[Any], data: st.D
         signed.Grant("eva/aaaaaaaa", "eva", "", device(1).id, (), ("ward",) * 65, 0, 0),
         signed.Lease(device(1).id, 0, 0, 0, 0, statement_id(1), bytes(257)),
         signed.DocumentDigest("d", "no epoch", 0, 0, bytes(32)),
+        signed.DocumentDigests(0, (signed.DigestOf("d", "no epoch", 0, bytes(32)),)),
+        signed.DocumentDigests(0, (signed.DigestOf("d", statement_id(1), 0, bytes(32)),) * 257),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -21,11 +21,10 @@ from crdtmed.documents import DocumentKind, is_request, map_digest
 from crdtmed.limits import COMPACT_AFTER_UPDATES
 from crdtmed.policies.server_authoritative import is_withdrawn
 from crdtmed.replica import ReplicaBroken
-from crdtmed.signed import TAGS, DirectoryHead, DocumentDigest, Forged, read
+from crdtmed.signed import TAGS, DirectoryHead, DocumentDigests, read
 from crdtmed.statement import SignedStatement
 from crdtmed.trust import HEAD, BadDirectory, Directory, follow, read_directory, rotations_in
 from crdtmed.updates import Malformed
-from crdtmed.wire.frames import BaseState
 
 NOTHING: Final = b"\x00\x00"
 """The update of a document that holds nothing."""
@@ -65,7 +64,7 @@ async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
     target = held if merges and held is not None else fresh(READER, name)
     try:
         target.applied(target.replica.apply(base.update))
-        if not _digest_holds(core, burst, target, base):
+        if not _digest_holds(core, burst, target, came):
             raise Mismatch("it is not what its digest says")
     except (Malformed, ReplicaBroken, Mismatch) as error:
         if merges:
@@ -196,16 +195,15 @@ def _noticed(core: Core, burst: Burst, held: Held) -> None:
     held.troubles.clear()
 
 
-def _digest_holds(core: Core, burst: Burst, held: Held, base: BaseState) -> bool:
-    """Whether a document is what its digest says; the signature is checked with those of the whole burst."""
-    if core.relay is None:
+def _digest_holds(core: Core, burst: Burst, held: Held, came: BaseCame) -> bool:
+    """Whether a document is what its frame's list says; the list's signature is checked with the burst's others."""
+    base, digest = came.base, came.digest
+    if core.relay is None or digest is None:
         return False
-    try:
-        digest = read(DocumentDigest, base.digest)
-    except Forged:
-        return False
-    signature, body = base.digest[: keys.SIGNATURE_BYTES], base.digest[keys.SIGNATURE_BYTES :]
-    burst.digests.append((core.relay.public, TAGS[DocumentDigest], body, signature))
+    signature, body = came.digests[: keys.SIGNATURE_BYTES], came.digests[keys.SIGNATURE_BYTES :]
+    check = (core.relay.public, TAGS[DocumentDigests], body, signature)
+    if check not in burst.digests[-1:]:
+        burst.digests.append(check)  # once for all documents of its frame
     return (digest.document, digest.epoch, digest.position, digest.content) == (
         base.document,
         base.epoch,
@@ -215,7 +213,7 @@ def _digest_holds(core: Core, burst: Burst, held: Held, base: BaseState) -> bool
 
 
 async def digests_are_signed(core: Core, burst: Burst) -> bool:
-    """Whether the relay signed the digest of every document of the burst; many are checked at once."""
+    """Whether the relay signed the lists of digests of the whole burst; many are checked at once."""
     return not burst.digests or all(await core.ports.verify(burst.digests))
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from crdtmed import keys
 from crdtmed.limits import MAX_SUBSCRIPTIONS_PER_FRAME
-from crdtmed.signed import Forged, RelayKey
+from crdtmed.signed import DigestOf, DocumentDigests, Forged, RelayKey, read
 from crdtmed.trust import Anchor, meet
 from crdtmed.wire import frames as wire
 
@@ -38,9 +38,15 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class BaseCame:
-    """A whole document.  `Session.took` or `Session.refuse` says what became of it."""
+    """A whole document.  `Session.took` or `Session.refuse` says what became of it.
+
+    ``digest`` is what the list of the frame says of it, None where it says nothing; ``digests`` is that list, whose
+    signature is still to be checked.
+    """
 
     base: wire.BaseState
+    digest: DigestOf | None
+    digests: bytes
     remaining: int
 
 
@@ -240,7 +246,12 @@ class Session:
 
     def _told(self, frame: wire.ToDevice) -> list[Event]:
         if isinstance(frame, wire.Bases):
-            return [BaseCame(base, frame.remaining) for base in frame.documents if base.document in self.places]
+            listed = _listed(frame.digests)
+            return [
+                BaseCame(base, listed.get(base.document), frame.digests, frame.remaining)
+                for base in frame.documents
+                if base.document in self.places
+            ]
         if isinstance(frame, wire.Changes):
             return [event for run in frame.runs for event in self._run(run)]
         if isinstance(frame, wire.Evicted):
@@ -272,3 +283,13 @@ class Session:
         self.places[run.document] = Place(run.epoch, last, live=True)
         known = place.position + 1 - run.first
         return [RunCame(run.document, run.epoch, run.first + known, run.updates[known:])]
+
+
+def _listed(digests: bytes) -> dict[str, DigestOf]:
+    """What a list of digests says of each document; nothing where it is none, or names a document twice."""
+    try:
+        documents = read(DocumentDigests, digests).documents
+    except Forged:
+        return {}
+    listed = {digest.document: digest for digest in documents}
+    return listed if len(listed) == len(documents) else {}

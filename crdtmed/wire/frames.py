@@ -27,6 +27,7 @@ from crdtmed.codec import Undecodable, decoder, encode
 from crdtmed.ids import DeviceId, Ref, UserId
 from crdtmed.limits import (
     MAX_DOCUMENT_NAME_CHARS,
+    MAX_DOCUMENTS_PER_FRAME,
     MAX_FRAME_BYTES,
     MAX_LONG_TEXT_CHARS,
     MAX_PASSWORD_CHARS,
@@ -41,7 +42,7 @@ from crdtmed.limits import (
 )
 from crdtmed.signed import Count, Ms
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Rises with every change of a frame; a test holds it to the fingerprint of the schema."""
 
 Name = Annotated[str, msgspec.Meta(max_length=MAX_DOCUMENT_NAME_CHARS)]
@@ -209,22 +210,24 @@ class Welcome(_Frame, frozen=True, tag="welcome"):
 
 
 class BaseState(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A whole document as an update, at an epoch and position, with its signed digest."""
+    """A whole document as an update, at an epoch and position."""
 
     document: Name
     epoch: EpochOrNone
     position: Count
     update: bytes
-    digest: bytes
 
 
 class Bases(_Frame, frozen=True, tag="bases"):
     """Documents whole: a device that holds another epoch takes its base anew; else it merges this into it.
 
-    ``remaining`` is how many of the subscribed documents are still to come, for progress.
+    ``digests`` is a signed `crdtmed.signed.DocumentDigests` that has each of the documents, as it is here (it may have
+    others: what the device unsubscribed from meanwhile is not sent).  ``remaining`` is how many of the subscribed
+    documents are still to come, for progress.
     """
 
-    documents: tuple[BaseState, ...]
+    documents: Annotated[tuple[BaseState, ...], msgspec.Meta(max_length=MAX_DOCUMENTS_PER_FRAME)]
+    digests: bytes
     remaining: Count
 
 

@@ -15,8 +15,10 @@ from crdtmed.reasons import ChallengeSpent, Reason
 from crdtmed.replica import Replica
 from crdtmed.signed import (
     Certificate,
+    DigestOf,
     DirectoryHead,
     DocumentDigest,
+    DocumentDigests,
     Lease,
     Register,
     RelayKey,
@@ -278,7 +280,7 @@ class ScriptedRelay:
             case wire.Wiped():
                 self.wiped.append(frame)
             case wire.AskDigest(document=name):
-                line.say(wire.DigestGiven(self._digest(self.document(name))))
+                line.say(wire.DigestGiven(self._alone(self.document(name))))
             case wire.ByeRelay():
                 line.cut()
             case _:
@@ -287,9 +289,15 @@ class ScriptedRelay:
     def _lease(self, line: Line) -> bytes:
         return seal(Lease(line.device, self.lease, self.now, self.now + 10**7, 0, "k" * 16, b""), IDENTITY)
 
-    def _digest(self, document: Document) -> bytes:
+    def _alone(self, document: Document) -> bytes:
+        """The signed digest of one document."""
         content = document.replica.digest()
         return seal(DocumentDigest(document.name, document.epoch, document.position, self.now, content), RELAY)
+
+    def _digest(self, document: Document) -> bytes:
+        """The signed list of a base."""
+        of = DigestOf(document.name, document.epoch, document.position, document.replica.digest())
+        return seal(DocumentDigests(self.now, (of,)), RELAY)
 
     def _want(self, line: Line, want: wire.Want) -> None:
         code = self.evict.get(want.document) or self.evict.get(parse(want.document).scope)
@@ -309,9 +317,8 @@ class ScriptedRelay:
                 document.epoch,
                 document.position,
                 document.replica.snapshot(),
-                self._digest(document),
             )
-            line.say(wire.Bases((base,), 0))
+            line.say(wire.Bases((base,), self._digest(document), 0))
 
     def _push(self, line: Line, name: str, data: bytes) -> None:
         parsed = parse(name)

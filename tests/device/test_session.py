@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from crdtmed import keys
 from crdtmed.device.session import BaseCame, Closed, Event, Opened, Place, RunCame, Self, Session, Stage
-from crdtmed.signed import IdentityRotation, RelayKey, seal
+from crdtmed.signed import DigestOf, DocumentDigests, IdentityRotation, RelayKey, seal
 from crdtmed.trust import Anchor, introduce
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import IDENTITY, NOW, RELAY
@@ -218,22 +218,40 @@ def test_a_relay_behind_this_device_under_the_same_epoch_is_asked_for_everything
 def test_what_was_not_asked_for_is_not_heard() -> None:
     it = holding()
     assert tell(it, run(E1, 1, b"u", document="patient/p2")) == []
-    base = wire.BaseState("patient/p2", E1, 1, b"", b"")
-    assert tell(it, wire.Bases((base,), 0)) == []
+    base = wire.BaseState("patient/p2", E1, 1, b"")
+    assert tell(it, wire.Bases((base,), b"", 0)) == []
     it.unsubscribe([DOC])
     assert tell(it, run(E1, 6, b"u6")) == []
 
 
 def test_a_base_counts_once_it_was_taken() -> None:
     it = holding(live=False)
-    base = wire.BaseState(DOC, E2, 9, b"u", b"d")
-    assert tell(it, wire.Bases((base,), 4)) == [BaseCame(base, 4)]
+    base = wire.BaseState(DOC, E2, 9, b"u")
+    assert tell(it, wire.Bases((base,), b"d", 4)) == [BaseCame(base, None, b"d", 4)]
     assert not it.is_live(DOC)
     it.took(DOC, E2, 9)
     assert it.places[DOC] == Place(E2, 9, live=True)
     it.refuse(DOC)
     assert said(it) == [wire.Subscribe((wire.Want(DOC, "", 0),))]
     assert not it.is_live(DOC)
+
+
+def test_a_base_comes_with_what_the_list_of_its_frame_says_of_it() -> None:
+    it = holding(live=False)
+    bases = (wire.BaseState(DOC, E2, 9, b"u"), wire.BaseState("patient/p2", E2, 1, b"v"))
+    of, beside = DigestOf(DOC, E2, 9, bytes(32)), DigestOf("patient/p9", E1, 4, bytes(32))
+    it.subscribe([("patient/p2", "", 0)])
+    for documents, digest in (
+        ((beside, of), of),
+        ((beside,), None),
+        ((of, of), None),
+        ((of, DigestOf(DOC, E2, 8, bytes(32))), None),
+    ):
+        listed = seal(DocumentDigests(5, documents), RELAY)
+        assert tell(it, wire.Bases(bases, listed, 0)) == [
+            BaseCame(bases[0], digest, listed, 0),
+            BaseCame(bases[1], None, listed, 0),
+        ]
 
 
 def test_an_eviction_ends_a_subscription() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crdtmed import keys
 from crdtmed.aggregates.draft_view import draft_digest, draft_view
 from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.medication_administration import Administer, OfVerbal
@@ -26,7 +27,7 @@ from crdtmed.aggregates.stock_item import Movement, MovementType, Receipt, Stock
 from crdtmed.documents import parse
 from crdtmed.limits import SEGMENT_GRACE_MS
 from crdtmed.replica import Replica
-from crdtmed.signed import DocumentDigest, Register, unseal
+from crdtmed.signed import DigestOf, DocumentDigests, Register, Signed, seal, unseal
 from crdtmed.statement import SignedStatement
 from crdtmed.updates import ItemId, read_relay_update
 from crdtmed.verdict import Status, Verdict, decode_verdict
@@ -381,25 +382,63 @@ def test_who_was_away_gets_what_it_lacks_or_the_whole() -> None:
         for n in range(4)
     ]
     epoch = outcomes[0].changes[DRAFTS].epoch
-    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, epoch, 1)])
+    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, epoch, 1)]).each
     assert answer.run is not None
     assert (answer.run.first, answer.position) == (2, 4)
     assert list(answer.run.updates) == [update for it in outcomes[1:] for update in it.changes[DRAFTS].updates]
-    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, epoch, 4)])
+    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, epoch, 4)]).each
     assert answer.run is not None
     assert (answer.run.first, answer.run.updates) == (5, ())
     for want in (Want(DRAFTS, "", 0), Want(DRAFTS, "a" * 16, 2), Want(DRAFTS, epoch, 9)):
-        (answer,) = reader(world).answers(tablet.id, [want])
+        answers = reader(world).answers(tablet.id, [want])
+        (answer,) = answers.each
         assert answer.base is not None
-        digest = unseal(DocumentDigest, answer.base.digest, world.ring.relay.public)
+        digests = unseal(DocumentDigests, answers.digests, world.ring.relay.public)
         held = Replica.load(DRAFTS, 1, answer.base.update, epoch, 4)
-        assert (digest.epoch, digest.position, digest.content) == (epoch, 4, held.digest())
+        assert digests.documents == (DigestOf(DRAFTS, epoch, 4, held.digest()),)
+
+
+def test_documents_that_are_sent_together_share_one_signature_which_is_made_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    tablet = world.tablet()
+    for turn in range(2):
+        world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9 + turn, tablet.dose("p1", "rx1"))))
+    read = reader(world)
+    wants = [
+        Want(document, "", 0) for document in ("directory", DRAFTS, "patient/p1", DRAFTS, "patient/p1/log/2026-05")
+    ]
+    first = read.answers(tablet.id, wants)
+    listed = unseal(DocumentDigests, first.digests, world.ring.relay.public).documents
+    whole = {answer.document: answer for answer in first.each if answer.base is not None}
+    assert [digest.document for digest in listed] == list(whole) == ["directory", DRAFTS, "patient/p1"]
+    for digest in listed:
+        base = whole[digest.document].base
+        assert base is not None
+        held = Replica.load(digest.document, 1, base.update, base.epoch, base.position)
+        assert (digest.epoch, digest.position, digest.content) == (base.epoch, base.position, held.digest())
+    made: list[bytes] = []
+
+    def counted(value: Signed, signer: keys.Signer) -> bytes:
+        made.append(seal(value, signer))
+        return made[-1]
+
+    monkeypatch.setattr("relay.reading.seal", counted)
+    assert read.answers(tablet.id, wants) == first
+    assert not made
+    assert read.digest(DRAFTS) == read.digest(DRAFTS) == made[0]
+    assert len(made) == 1
+    world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 20, tablet.dose("p1", "rx1"))))
+    changed = unseal(DocumentDigests, read.answers(tablet.id, wants).digests, world.ring.relay.public).documents
+    assert [digest.document for digest in changed if digest not in listed] == [DRAFTS]
+    assert read.answers(tablet.id, wants[-1:]).digests == b""
 
 
 def test_a_document_nothing_was_committed_to_is_up_to_date_at_nothing() -> None:
     world = World()
     tablet = world.tablet()
-    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, "", 0)])
+    (answer,) = reader(world).answers(tablet.id, [Want(DRAFTS, "", 0)]).each
     assert answer.run is not None
     assert (answer.run.epoch, answer.run.first, answer.run.updates) == ("", 1, ())
 
@@ -429,10 +468,10 @@ def test_a_device_gets_what_its_grants_open(document: str, code: str | None) -> 
         batch.put("patient/p2", msgspec.structs.replace(register, id="p2", care_sites=("elsewhere",)))
 
     world.task(elsewhere)
-    (answer,) = reader(world).answers(tablet.id, [Want(document, "", 0)])
+    (answer,) = reader(world).answers(tablet.id, [Want(document, "", 0)]).each
     assert answer.refused == code
     world.now_ms += 40 * 3_600_000  # the grant has lapsed
-    (answer,) = reader(world).answers(tablet.id, [Want(document, "", 0)])
+    (answer,) = reader(world).answers(tablet.id, [Want(document, "", 0)]).each
     assert (answer.refused is None) is (document in ("directory", "formulary"))
 
 
@@ -442,9 +481,9 @@ def test_a_long_catch_up_comes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
     wants = [Want(document, "", 0) for document in ("directory", "formulary", "patient/p1", "site/ward-a")]
     monkeypatch.setattr("relay.reading.CHUNK_BYTES", 1)
     read = reader(world)
-    assert [answer.document for answer in read.answers(tablet.id, wants)] == ["directory"]
+    assert [answer.document for answer in read.answers(tablet.id, wants).each] == ["directory"]
     monkeypatch.undo()
-    assert [answer.document for answer in read.answers(tablet.id, wants)] == [want.document for want in wants]
+    assert [answer.document for answer in read.answers(tablet.id, wants).each] == [want.document for want in wants]
 
 
 def test_a_relays_document_is_compacted_and_its_last_changes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +507,7 @@ def test_a_relays_document_is_compacted_and_its_last_changes_stay(monkeypatch: p
     assert 0 < row.floor < row.snapshot_position <= row.position == 10
     assert [at for at, _ in world.record.changes(row.id, 0, 99)] == list(range(row.floor + 1, 11))
     (behind, near) = (Want(name, row.epoch, row.floor - 1), Want(name, row.epoch, row.floor))
-    answers = reader(world).answers(tablet.id, [behind, near])
+    answers = reader(world).answers(tablet.id, [behind, near]).each
     assert answers[0].base is not None
     assert answers[1].run is not None
     assert len(answers[1].run.updates) == 10 - row.floor
