@@ -33,6 +33,8 @@ from tests.simulation.witness import Witness, read
 
 PATIENCE_S = 240.0
 """How long a person stands before a device that does not answer."""
+ENDS_S = 60 * 3_600.0
+"""So long after its last trouble (virtual seconds) a history has ended, or something waits for ever: it has failed."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,7 @@ def play(plan: Plan, *, log: bool = False) -> Result:
             with it.relay.seams(), seams, limits[0], limits[1]:
                 asyncio.set_event_loop(None)
                 try:
-                    loop.run_until_complete(it.run())
+                    loop.run_until_complete(asyncio.wait_for(it.run(), plan.hours * 3_600 + ENDS_S))
                 except Exception as error:  # noqa: BLE001 - whatever it is, the seed has failed
                     it.witness.complain(f"the history ended with {type(error).__name__}: {error}")
                     it.witness.note(_trace(error))

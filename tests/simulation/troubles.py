@@ -230,8 +230,7 @@ async def _revoke(it: "History", tablet: Tablet, *, now: bool) -> None:
         batch.identity.revoke(batch.record.connection, tablet.id, "lost", now, batch.now_ms)
         batch.directory()
 
-    while it.relay.service is None:
-        await asyncio.sleep(1)
+    await it.relay.start()  # the operator who takes a device out of service finds the relay down, and starts it
     service = it.relay.service
     try:
         await it.relay.write(act)
