@@ -117,14 +117,22 @@ BUSY_MS: Final = RETRY_FIRST_MS
 
 
 def commit_batch(
-    record: Record, live: Live, items: Sequence[Item], identity: Identity, now_ms: int, random: RandomBytes
+    record: Record,
+    live: Live,
+    items: Sequence[Item],
+    identity: Identity,
+    now_ms: int,
+    random: RandomBytes,
+    begun: bool = False,
 ) -> Outcome:
     """Judges ``items`` in order and commits what follows; with an exception nothing of it happened.
 
     ``live`` is then dropped, and is to be used with this record alone.  ``random`` makes epochs and client ids.
+    ``begun``: the transaction is open already (`Record.try_begin`).
     """
     outcome = Outcome(now_ms)
-    record.begin()
+    if not begun:
+        record.begin()
     try:
         outcome.external = _notice_others(record, live)
         batch = Batch(record, live, identity, now_ms, random)

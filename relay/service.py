@@ -10,10 +10,10 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from crdtmed.ids import split_ref
 from crdtmed.limits import MAX_BATCH_STATEMENTS
@@ -41,9 +41,30 @@ POLL_S: Final = 0.25
 TICK_S: Final = 1.0
 READS_A_HOP: Final = 64
 INLINE: Final = 8
-"""So many statements are verified by the writer itself when it is idle: that saves a hop between threads."""
+"""So many statements are verified and committed in one go when nothing else is under way, which saves hops between
+threads: on the loop itself while the disk is quick, on the writer's thread while it is not."""
+QUICK_S: Final = 0.005
+"""The disk is quick while the last commit took no longer."""
+GATHER_S: Final = 0.001
+"""So soon after a commit the next one waits for company: a flush of the disk and a frame for every subscriber cost the
+same for one statement as for many.  After a pause nothing waits."""
+ENOUGH: Final = 64
+"""So many verified statements are committed while others are still being verified."""
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Here(Executor):
+    """Runs what it is given at once, on the thread that gives it."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whoever waits for the future gets it
+            future.set_exception(error)
+        return future
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +106,14 @@ class Service:
         self._reading = open_sqlite(path, read_only=True)
         self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
         self.hub: Final = Hub(self.identity, random)
-        self._threads = {name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "verify", "slow")}
+        self._threads: dict[str, Executor] = {
+            name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "verify", "slow")
+        }
+        self._threads["here"] = Here()
+        self._last_took_s = 0.0
         self._busy: set[str] = set()
+        self._gather_until = 0.0
+        self._pumping = False
         self._verified: list[Judge] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,9 +153,9 @@ class Service:
         return self.hub.opened(peer, self.now())
 
     def received(self, connection: Connection, data: bytes) -> None:
-        """A message came."""
+        """A message came; whatever else came with it is worked on together."""
         self.hub.received(connection, data, self.now())
-        self.pump()
+        self._pump_soon()
 
     def drained(self, connection: Connection) -> None:
         """What was written has left."""
@@ -166,6 +193,7 @@ class Service:
 
     def pump(self) -> None:
         """Gives every idle thread what waits for it."""
+        self._pumping = False
         hub = self.hub
         while hub.notes:
             name, fields = hub.notes.popleft()
@@ -192,33 +220,76 @@ class Service:
             self._run("write", lambda: self._do_writes(writes), self._did_write)
             writing = True
         verifying = "verify" in self._busy
-        if not writing and self._verified:
-            ready, self._verified = self._verified, []
-            self._judge(ready, self._commit)
-        elif not writing and hub.inbox and not verifying:
-            self._judge(take(hub.inbox, INLINE), self._verify_and_commit)
-        if hub.inbox and not verifying and len(self._verified) < MAX_BATCH_STATEMENTS:
+        gathering = self._gathering()
+        if not writing and not gathering:
+            if self._verified and (len(self._verified) >= ENOUGH or not verifying):
+                ready, self._verified = self._verified, []
+                self._judge(ready, self._commit)
+            elif hub.inbox and not verifying:
+                self._few(take(hub.inbox, INLINE))
+        few = gathering and len(hub.inbox) <= INLINE
+        if hub.inbox and not verifying and not few and len(self._verified) < MAX_BATCH_STATEMENTS:
             waiting = take(hub.inbox, MAX_BATCH_STATEMENTS)
             self._run("verify", lambda: [verified(judge) for judge in waiting], self._did_verify)
+
+    def _gathering(self) -> bool:
+        """Whether the writer waits for company; the pump is called again when it has waited."""
+        assert self._loop is not None
+        left = self._gather_until - self._loop.time()
+        if left <= 0 or self._stopping or len(self._verified) >= ENOUGH or not (self._verified or self.hub.inbox):
+            return False
+        if "gather" not in self._timers:
+            self._timers["gather"] = self._loop.call_later(left, self._gathered)
+        return True
+
+    def _gathered(self) -> None:
+        del self._timers["gather"]
+        self.pump()
 
     def _judge(self, judges: list[Judge], run: Callable[[Sequence[Judge]], Any]) -> None:
         self._run("write", lambda: run(judges), lambda result, error: self._did_commit(judges, result, error))
 
-    def _run(self, name: str, run: Callable[[], Any], then: Callable[[Any, BaseException | None], None]) -> None:
-        assert self._loop is not None
+    def _few(self, judges: list[Judge]) -> None:
+        """A few statements while nothing else is written: at once, unless that could hold up the loop."""
+        if self._last_took_s > QUICK_S:
+            self._judge(judges, self._verify_and_commit)
+            return
+
+        def then(done: list[Committed] | None, error: BaseException | None) -> None:
+            if done is None and error is None:
+                self._judge(judges, self._verify_and_commit)
+            else:
+                self._did_commit(judges, done, error)
+
+        self._run("write", lambda: self._at_once(judges), then, "here")
+
+    def _run(
+        self, name: str, run: Callable[[], Any], then: Callable[[Any, BaseException | None], None], where: str = ""
+    ) -> None:
         self._busy.add(name)
 
-        def done(future: asyncio.Future[Any]) -> None:
+        def done(future: Future[Any] | asyncio.Future[Any]) -> None:
             self._busy.discard(name)
             self.hub.now_ms = self.now()
             error = future.exception()
             try:
                 then(None if error is not None else future.result(), error)
             finally:
-                self.pump()
+                self._pump_soon()
                 self._idle.set()
 
-        self._loop.run_in_executor(self._threads[name], run).add_done_callback(done)
+        future = self._threads[where or name].submit(run)
+        if future.done():
+            done(future)
+        else:
+            asyncio.wrap_future(future).add_done_callback(done)
+
+    def _pump_soon(self) -> None:
+        """Pumps when all that has arrived with this was taken in."""
+        if not self._pumping:
+            assert self._loop is not None
+            self._pumping = True
+            self._loop.call_soon(self.pump)
 
     async def _ask(self, question: Any, then: Callable[[Any], None]) -> None:
         answer = await self.knowledge.ask(question)
@@ -230,13 +301,21 @@ class Service:
     def _verify_and_commit(self, judges: Sequence[Judge]) -> list[Committed]:
         return self._commit([verified(judge) for judge in judges])
 
-    def _commit(self, judges: Sequence[Judge]) -> list[Committed]:
-        """All in one commit; where that fails, each in its own, so that what cannot be judged fails alone."""
+    def _at_once(self, judges: Sequence[Judge]) -> list[Committed] | None:
+        """The same; None where another process is writing, for which the loop does not wait."""
+        ready = [verified(judge) for judge in judges]
+        return self._commit(ready, begun=True) if self._record.try_begin() else None
+
+    def _commit(self, judges: Sequence[Judge], begun: bool = False) -> list[Committed]:
+        """All in one commit; where that fails, each in its own, so that what cannot be judged fails alone.
+
+        ``begun``: the transaction is open already.
+        """
         began = time.monotonic()
         forged = {judge.item.connection for judge in judges if not judge.publics}
         items = [judge.item for judge in judges if judge.item.connection not in forged]
         try:
-            outcome = commit_batch(self._record, self._live, items, self.identity, self.now(), self.random)
+            outcome = commit_batch(self._record, self._live, items, self.identity, self.now(), self.random, begun=begun)
         except Exception as error:  # noqa: BLE001 - told to whom it concerns, on the loop
             if len(judges) > 1:
                 return [committed for judge in judges for committed in self._commit([judge])]
@@ -309,6 +388,8 @@ class Service:
                 write.then(result)
 
     def _did_commit(self, judges: Sequence[Judge], done: list[Committed] | None, error: BaseException | None) -> None:
+        assert self._loop is not None
+        self._gather_until = self._loop.time() + GATHER_S
         for each in done or [Committed(judges, None, error, 0.0)]:
             outcome = each.outcome
             if outcome is None:
@@ -316,6 +397,7 @@ class Service:
                 LOG.error("a commit failed", exc_info=each.error)
                 self.hub.failed(each.judges)
                 continue
+            self._last_took_s = each.took_s
             began = time.monotonic()
             self.hub.settled(each.judges, outcome)
             self.timings.commit.observe(each.took_s)

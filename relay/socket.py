@@ -25,7 +25,7 @@ HIGH_WATER: Final = 262_144
 LOW_WATER: Final = 65_536
 CLOSE_S: Final = 5.0
 _LOG: Final = logging.getLogger("crdtmed.relay.socket")
-_LOG.setLevel(logging.INFO)  # at DEBUG websockets writes down the bytes of frames, a password among them
+_LOG.setLevel(logging.WARNING)  # below it websockets tells of every handshake, at DEBUG the bytes of frames, too
 KEEPALIVE_S: Final = KEEPALIVE_MS / 1_000
 
 

@@ -20,6 +20,9 @@ class Record(Protocol):
     def begin(self) -> None:
         """Begins a transaction that writes; no other connection writes until its end."""
 
+    def try_begin(self) -> bool:
+        """`begin`, unless another connection is writing: then False, at once."""
+
     def commit(self) -> None:
         """Ends it: everything is durable when this returns."""
 

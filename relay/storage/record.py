@@ -17,7 +17,7 @@ from crdtmed.ids import split_ref
 from relay.storage.packing import raw_id, text_id, unpack, unpacker
 from relay.storage.queries import queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
-from relay.storage.sql import SQLITE, data_version
+from relay.storage.sql import SQLITE, begun_at_once, data_version
 
 _PAGE: Final = 2_000
 _END: Final = "\U0010ffff"
@@ -27,7 +27,8 @@ class SqlRecord:
     """The record on ``connection``, whose transactions are the caller's.
 
     ``begin`` is how the database begins a transaction that writes, ``others`` gives a number that changes when another
-    connection has committed; both are SQLite's unless they are handed in.
+    connection has committed, ``try_begin`` begins only where it need not wait; all are SQLite's unless they are handed
+    in.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class SqlRecord:
         dialect: Dialect = SQLITE,
         begin: str = "BEGIN IMMEDIATE",
         others: Callable[[Any], int] = data_version,
+        try_begin: Callable[[Any, str], bool] = begun_at_once,
     ) -> None:
         self.connection: Final = connection
         self._q: Final = queries(dialect)
         self._begin: Final = begin
         self._others: Final = others
+        self._try_begin: Final = try_begin
         self._statements: list[dict[str, Any]] = []
         self._tombstones: list[dict[str, Any]] = []
         self._devices: dict[int, str] = {}
@@ -49,6 +52,9 @@ class SqlRecord:
 
     def begin(self) -> None:
         self.connection.execute(self._begin)
+
+    def try_begin(self) -> bool:
+        return self._try_begin(self.connection, self._begin)
 
     def commit(self) -> None:
         self.connection.execute("COMMIT")

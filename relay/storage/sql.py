@@ -4,6 +4,7 @@ Statements are built once with Core, compiled once for a dialect, and then run o
 a fifth of the time that the engine takes for a small transaction.
 """
 
+import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -50,3 +51,18 @@ class Sql:
 def data_version(connection: Any) -> int:
     """A number that changes when another connection to the same SQLite database has committed."""
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def begun_at_once(connection: Any, begin: str) -> bool:
+    """Begins a transaction of SQLite's by ``begin``; False where another connection holds the lock."""
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute(begin)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            return False
+        raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+    return True

@@ -127,6 +127,7 @@ class Relay:
         thread = type("_RelayThread", (_Thread,), {"relay": self})
         with (
             patch("relay.service.ThreadPoolExecutor", thread),
+            patch("relay.service.Here", lambda: thread(1, "here")),
             patch("relay.service.open_sqlite", self._open),
             patch("relay.service.open_identity", partial(open_identity, seal_to=seal_to)),
             patch("relay.service.POLL_S", LOOK_S),
