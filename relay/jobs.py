@@ -59,13 +59,17 @@ class Judge:
     size: int
 
 
+def statements_of(judge: Judge) -> int:
+    """How many statements are in it."""
+    return 1 if isinstance(judge.item, Request) else len(judge.item.said)
+
+
 def take(inbox: deque[Judge], most: int) -> list[Judge]:
     """The first of what waits, about ``most`` statements; at least one item."""
     taken: list[Judge] = []
     count = 0
     while inbox:
-        judge = inbox[0]
-        count += 1 if isinstance(judge.item, Request) else len(judge.item.said)
+        count += statements_of(inbox[0])
         if taken and count > most:
             break
         taken.append(inbox.popleft())

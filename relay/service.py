@@ -1,4 +1,4 @@
-"""The relay as a running thing: one writer's thread, one reader's, one that verifies, and the loop between them.
+"""The relay as a running thing: one thread that verifies and writes, one that reads, and the loop between them.
 
 `Service` is everything but the sockets (`relay.app`): it runs the hub's jobs on threads and brings their results back
 to the loop.  Nothing is told to anybody before the commit that it belongs to has returned.
@@ -25,7 +25,7 @@ from relay.identity.keyring import Keyring, keyring
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
 from relay.identity.service import open_identity
-from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified
+from relay.jobs import Judge, Read, Slow, Write, read_all, statements_of, take, verified
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
@@ -40,16 +40,16 @@ LOG: Final = logging.getLogger(NAME)
 POLL_S: Final = 0.25
 TICK_S: Final = 1.0
 READS_A_HOP: Final = 64
-INLINE: Final = 8
-"""So many statements are verified and committed in one go when nothing else is under way, which saves hops between
-threads: on the loop itself while the disk is quick, on the writer's thread while it is not."""
+FEW: Final = 8
+"""So many statements are verified and committed on the loop itself while nothing else is written and the disk is quick:
+that saves two hops between threads."""
 QUICK_S: Final = 0.005
 """The disk is quick while the last commit took no longer."""
 GATHER_S: Final = 0.001
 """So soon after a commit the next one waits for company: a flush of the disk and a frame for every subscriber cost the
 same for one statement as for many.  After a pause nothing waits."""
-ENOUGH: Final = 64
-"""So many verified statements are committed while others are still being verified."""
+ENOUGH_BYTES: Final = 32_768
+"""With so much waiting, the next commit waits no longer."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -107,14 +107,13 @@ class Service:
         self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
         self.hub: Final = Hub(self.identity, random)
         self._threads: dict[str, Executor] = {
-            name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "verify", "slow")
+            name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "slow")
         }
         self._threads["here"] = Here()
         self._last_took_s = 0.0
         self._busy: set[str] = set()
         self._gather_until = 0.0
         self._pumping = False
-        self._verified: list[Judge] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -137,7 +136,7 @@ class Service:
             timer.cancel()
         for task in self._asking:
             task.cancel()
-        while self._busy or self.hub.inbox or self.hub.writes or self._verified:
+        while self._busy or self.hub.inbox or self.hub.writes:
             self._idle.clear()
             self.pump()
             await self._idle.wait()
@@ -213,30 +212,24 @@ class Service:
 
     def _pump_writer(self) -> None:
         hub = self.hub
-        writing = "write" in self._busy
-        if not writing and hub.writes:
+        if "write" in self._busy:
+            return
+        if hub.writes:
             writes = list(hub.writes)
             hub.writes.clear()
             self._run("write", lambda: self._do_writes(writes), self._did_write)
-            writing = True
-        verifying = "verify" in self._busy
-        gathering = self._gathering()
-        if not writing and not gathering:
-            if self._verified and (len(self._verified) >= ENOUGH or not verifying):
-                ready, self._verified = self._verified, []
-                self._judge(ready, self._commit)
-            elif hub.inbox and not verifying:
-                self._few(take(hub.inbox, INLINE))
-        few = gathering and len(hub.inbox) <= INLINE
-        if hub.inbox and not verifying and not few and len(self._verified) < MAX_BATCH_STATEMENTS:
-            waiting = take(hub.inbox, MAX_BATCH_STATEMENTS)
-            self._run("verify", lambda: [verified(judge) for judge in waiting], self._did_verify)
+        elif hub.inbox and not self._gathering():
+            judges = take(hub.inbox, MAX_BATCH_STATEMENTS)
+            if len(judges) <= FEW and sum(map(statements_of, judges)) <= FEW:
+                self._few(judges)
+            else:
+                self._judge(judges)
 
     def _gathering(self) -> bool:
         """Whether the writer waits for company; the pump is called again when it has waited."""
         assert self._loop is not None
         left = self._gather_until - self._loop.time()
-        if left <= 0 or self._stopping or len(self._verified) >= ENOUGH or not (self._verified or self.hub.inbox):
+        if left <= 0 or self._stopping or self.hub.inbox_bytes >= ENOUGH_BYTES:
             return False
         if "gather" not in self._timers:
             self._timers["gather"] = self._loop.call_later(left, self._gathered)
@@ -246,18 +239,23 @@ class Service:
         del self._timers["gather"]
         self.pump()
 
-    def _judge(self, judges: list[Judge], run: Callable[[Sequence[Judge]], Any]) -> None:
-        self._run("write", lambda: run(judges), lambda result, error: self._did_commit(judges, result, error))
+    def _judge(self, judges: list[Judge]) -> None:
+        # One thread verifies and commits: two would hand the interpreter's lock to and fro for every signature.
+        self._run(
+            "write",
+            lambda: self._commit([verified(judge) for judge in judges]),
+            lambda result, error: self._did_commit(judges, result, error),
+        )
 
     def _few(self, judges: list[Judge]) -> None:
         """A few statements while nothing else is written: at once, unless that could hold up the loop."""
         if self._last_took_s > QUICK_S:
-            self._judge(judges, self._verify_and_commit)
+            self._judge(judges)
             return
 
         def then(done: list[Committed] | None, error: BaseException | None) -> None:
             if done is None and error is None:
-                self._judge(judges, self._verify_and_commit)
+                self._judge(judges)
             else:
                 self._did_commit(judges, done, error)
 
@@ -298,11 +296,8 @@ class Service:
 
     # ---- on the threads -----------------------------------------------------------------------------------------
 
-    def _verify_and_commit(self, judges: Sequence[Judge]) -> list[Committed]:
-        return self._commit([verified(judge) for judge in judges])
-
     def _at_once(self, judges: Sequence[Judge]) -> list[Committed] | None:
-        """The same; None where another process is writing, for which the loop does not wait."""
+        """Verifies and commits; None where another process is writing, for which the loop does not wait."""
         ready = [verified(judge) for judge in judges]
         return self._commit(ready, begun=True) if self._record.try_begin() else None
 
@@ -369,10 +364,6 @@ class Service:
             LOG.error("a slow job failed", exc_info=error)
         else:
             slow.then(result)
-
-    def _did_verify(self, judges: list[Judge] | None, error: BaseException | None) -> None:
-        assert judges is not None, error
-        self._verified.extend(judges)
 
     def _did_write(self, results: Any, error: BaseException | None) -> None:
         if results is None:
