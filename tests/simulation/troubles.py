@@ -142,7 +142,15 @@ async def put_back(it: "History", tablet: Tablet, random: Random) -> None:
 
 async def _relay_back(it: "History", random: Random) -> None:
     await asyncio.sleep(random.choice((0.5, 20.0, 900.0)) * random.random())
+    await _started(it)
+
+
+async def _started(it: "History") -> None:
+    """Until the relay runs: where its disk is full, whoever starts it tries again."""
     await it.relay.start()
+    while it.relay.service is None:
+        await asyncio.sleep(5)
+        await it.relay.start()
 
 
 async def relay_kill(it: "History", tablet: Tablet, random: Random) -> None:
@@ -199,7 +207,7 @@ async def restore(it: "History", tablet: Tablet, random: Random) -> None:
         it.relay.kill()
         it.restoring()
         it.relay.restore()
-        await it.relay.start()
+        await _started(it)
         for each in it.tablets.values():
             if each.id in it.revoked:
                 await _revoke(it, each, now=False)
