@@ -13,7 +13,7 @@ SOURCES := $(wildcard crdtmed relay tests bench)
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test simulate fuzz mutate check format lock clean
+.PHONY: help venv run test simulate stateful kill fuzz mutate check format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -35,6 +35,12 @@ run: $(STAMP) ## play a day on a ward with a real relay and real devices; ARGS="
 
 simulate: $(STAMP) ## play simulated histories on all cores: SEEDS=n, FROM=first seed
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200) --from $(or $(FROM),0)
+
+stateful: $(STAMP) ## search for steps of people that break a rule, on real devices and a real relay: EXAMPLES=n, STEPS=n
+	$(BIN)/python -m tests.stateful --examples $(or $(EXAMPLES),200) --steps $(or $(STEPS),25)
+
+kill: $(STAMP) ## kill relay and devices with SIGKILL under load, and check what is left: ROUNDS=n
+	$(BIN)/python -m tests.kill --rounds $(or $(ROUNDS),20)
 
 fuzz: $(STAMP) ## fuzz every reader of bytes from elsewhere: SECONDS=n for all together
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
