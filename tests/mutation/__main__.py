@@ -84,7 +84,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="crdtmed-mutant-") as folder:
             tree = Path(folder)
             copied(tree)
-            broken(tree, mutant)
+            try:
+                broken(tree, mutant)
+            except ValueError as error:
+                print(f"{error}: write the mutant anew", flush=True)
+                survivors.append(mutant.name)
+                continue
             caught = caught_by(tree, mutant, given.seeds)
         print(f"{mutant.name}: {caught or 'SURVIVES'}", flush=True)
         if caught is None:

@@ -46,7 +46,7 @@ MUTANTS: Final = (
         "one.seen, b'') == (",
         CORE,
     ),
-    Mutant("seen_unordered", "crdtmed/statement.py", "if any(a >= b for", "if any(a > b for", CORE),
+    Mutant("seen_unordered", "crdtmed/statement.py", "any(a >= b for", "any(a > b for", CORE),
     Mutant(
         "stamp_stands",
         "crdtmed/clock.py",
@@ -67,6 +67,13 @@ MUTANTS: Final = (
         "if all(verify(said.signed, public) for said in every):",
         "if True:",
         ("tests/attacks", "tests/relay/service"),
+    ),
+    Mutant(
+        "loop_waits_for_others",
+        "relay/service.py",
+        "if self._record.try_begin() else None",
+        "if self._record.begin() is None else None",
+        ("tests/relay/service/test_writing.py",),
     ),
     Mutant("revoked_admitted", COMMIT, "if batch.revoked(item.device):", "if False:", COMMITTING),
     Mutant("foreign_client", COMMIT, "if client is not None and client.author != author:", "if False:", COMMITTING),
