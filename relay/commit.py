@@ -265,7 +265,8 @@ def _judge(
 ) -> bool:
     """Judges one statement, records and answers it; whether its value stays in the document."""
     statement = said.signed.statement
-    stored = batch.statement(statement.ref)
+    ref = statement.ref
+    stored = batch.statement(ref)
     if stored is not None and same(stored.signed.statement, statement):
         outcome.judged["known", ""] += 1
         _tell(outcome, connection, encode_verdict(stored.verdict))
@@ -276,7 +277,7 @@ def _judge(
     if place is None:
         position = batch.position(target.name)
     verdict = Verdict(
-        statement.ref,
+        ref,
         decision.status,
         batch.now_ms,
         target.name,
@@ -287,7 +288,7 @@ def _judge(
         decision.flags,
     )
     outcome.judged[decision.status, verdict.code] += 1
-    outcome.told.append((statement.ref, target.name, decision.status.value, verdict.code))
+    outcome.told.append((ref, target.name, decision.status.value, verdict.code))
     if decision.status in FINAL and stored is None:
         _tell(outcome, connection, batch.keep(said.signed, verdict, target, position, place))
     else:
@@ -309,7 +310,7 @@ def _decide(batch: Batch, submission: Submission) -> Decision:
         try:
             apply(batch, decision.effects)
         except Exception as error:  # noqa: BLE001 - one statement must not take the batch with it; the operator sees why
-            ref = submission.statement.ref
+            ref = submission.ref
             batch.alarm("not_applied", submission.statement.device, f"{ref}: {type(error).__name__}: {error}")
             return Decision(Status.RETRY, Busy(BUSY_MS))
     return decision

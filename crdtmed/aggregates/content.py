@@ -226,5 +226,5 @@ def references(kind: Kind, content: Content) -> tuple[str, ...]:
         case Resolve():
             named = (embedded(content).statement.ref,)
         case _:
-            named = ()
+            return ()
     return tuple(sorted({ref for ref in named if ref is not None}))

@@ -62,7 +62,7 @@ def admit(port: FactsPort, submission: Submission) -> Decision:
 
     The decision depends on nothing but the statement, what came with it and what ``port`` answers.
     """
-    stored = port.statement(submission.statement.ref)
+    stored = port.statement(submission.ref)
     if stored is not None:
         decision = turned_down(port, submission, KeyReused(stored.signed.encoded))
     else:
@@ -94,7 +94,7 @@ def question(port: FactsPort, submission: Submission) -> KnowledgeQuestion | Non
     """
     if submission.statement.kind not in (Kind.SIGN, Kind.AMEND, Kind.RESUME):
         return None
-    if port.statement(submission.statement.ref) is not None or first_reason(GATES, port, submission) is not None:
+    if port.statement(submission.ref) is not None or first_reason(GATES, port, submission) is not None:
         return None
     it = request(port, submission)
     home = f"patient/{it.patient}"

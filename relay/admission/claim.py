@@ -133,7 +133,6 @@ def waits_for(submission: Submission) -> tuple[str, ...]:
     """The statements that must have a final verdict before this one is judged, in order."""
     if isinstance(submission.content, ContentError):
         return ()
-    named = set(references(submission.statement.kind, submission.content))
-    if submission.statement.kind in WAITS_FOR_SEEN:
-        named.update(submission.statement.seen)
-    return tuple(sorted(named))
+    named = references(submission.statement.kind, submission.content)
+    seen = submission.statement.seen if submission.statement.kind in WAITS_FOR_SEEN else ()
+    return tuple(sorted({*named, *seen})) if seen else named

@@ -45,7 +45,7 @@ def turned_down(port: FactsPort, submission: Submission, reason: Reason) -> Deci
 
 
 def _waiting(port: FactsPort, submission: Submission, reason: Reason) -> Iterable[Effect]:
-    ref = submission.statement.ref
+    ref = submission.ref
     if isinstance(reason, Awaits) and port.awaited_since(ref) is None:
         yield Awaiting(ref, submission.received_at)
 
@@ -130,7 +130,7 @@ def _requeued(port: FactsPort, submission: Submission) -> tuple[Effect, ...]:
     register = prescription(port, said.patient, said.prescription)
     if register is None:
         return ()
-    return queued(port, register, Requeue(site, submission.received_at, add=submission.statement.ref))
+    return queued(port, register, Requeue(site, submission.received_at, add=submission.ref))
 
 
 def prescription(port: FactsPort, patient: str, name: str) -> PrescriptionRegister | None:

@@ -188,7 +188,7 @@ def dispense(port: FactsPort, submission: Submission) -> Decision:
     said, site = submission.content, claim.scope_id(submission.statement.document, "site")
     assert isinstance(said, Dispense), "the gates let nothing else through"
     assert site is not None, "the gates let nothing else through"
-    wanted = Wanted(site, said, submission.statement.ref, submission.received_at)
+    wanted = Wanted(site, said, submission.ref, submission.received_at)
     reason = short_of(port, wanted)
     if reason is not None:
         return with_reentry(port, submission, turned_down(port, submission, reason))

@@ -81,10 +81,14 @@ class Submission:
     handed_back: bool = False
     answer: KnowledgeAnswer | None = field(default=None)
 
-    @property
-    def statement(self) -> Statement:
-        """The statement itself."""
-        return self.signed.statement
+    statement: Statement = field(init=False)
+    ref: str = field(init=False)
+    """The statement itself, and its reference."""
+
+    def __post_init__(self) -> None:
+        # They are asked for some forty times.
+        object.__setattr__(self, "statement", self.signed.statement)
+        object.__setattr__(self, "ref", self.signed.statement.ref)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def user_withdrawn(port: FactsPort, submission: Submission) -> Reason | None:
     """The relay first heard of it before the user was withdrawn, whatever time it claims."""
     name = claim.user(submission)
     at = port.user_withdrawn_at(name)
-    first = port.awaited_since(submission.statement.ref)
+    first = port.awaited_since(submission.ref)
     heard = submission.received_at if first is None else first
     return UserWithdrawn(name, at) if at is not None and at <= heard else None
 
@@ -223,7 +223,7 @@ def _missing(port: FactsPort, submission: Submission) -> str | None:
 
 
 def _given_up(port: FactsPort, submission: Submission) -> bool:
-    since = port.awaited_since(submission.statement.ref)
+    since = port.awaited_since(submission.ref)
     return since is not None and submission.received_at - since >= AWAITS_MS
 
 

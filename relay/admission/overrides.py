@@ -24,7 +24,7 @@ def override(port: FactsPort, submission: Submission) -> Decision:
         return turned_down(port, submission, reason)
     if alerts is None or said.alert in {alert for alert, _ in alerts.overridden}:
         return accept()
-    given = (*alerts.overridden, (said.alert, submission.statement.ref))
+    given = (*alerts.overridden, (said.alert, submission.ref))
     return accept(Put(home, structs.replace(alerts, overridden=given)))
 
 

@@ -41,7 +41,7 @@ def _opened(submission: Submission, said: Open, status: Standing) -> SessionRegi
         id=said.session,
         patient=_patient(submission),
         status=status,
-        opened_by=submission.statement.ref,
+        opened_by=submission.ref,
         opened_by_user=claim.user(submission),
         opened_at=claim.judged_at(submission),
         version=1,
@@ -92,7 +92,7 @@ def _diverged(port: FactsPort, submission: Submission, said: Open, running: Sess
     """A second opening: both are entered in error, but for a restart that the second had not seen: that one stands."""
     if running.restarts and running.opened_by not in submission.statement.seen:
         return _late(port, submission, said, running.id)
-    ref = submission.statement.ref
+    ref = submission.ref
     stopped = structs.replace(running, status=Standing.ENTERED_IN_ERROR, status_by=ref, version=running.version + 1)
     decision = _joins(port, submission, said, running)
     return also(decision, Put(f"patient/{running.patient}", stopped))
@@ -100,14 +100,14 @@ def _diverged(port: FactsPort, submission: Submission, said: Open, running: Sess
 
 def _joins(port: FactsPort, submission: Submission, said: Open, other: SessionRegister) -> Decision:
     """This opening is entered in error too, and waits with the others for the one new session."""
-    own = structs.replace(_opened(submission, said, Standing.ENTERED_IN_ERROR), status_by=submission.statement.ref)
+    own = structs.replace(_opened(submission, said, Standing.ENTERED_IN_ERROR), status_by=submission.ref)
     decision = turned_down(port, submission, SessionDiverged(said.session, other.id))
     return also(decision, Put(f"patient/{own.patient}", own))
 
 
 def _late(port: FactsPort, submission: Submission, said: Open, restart: str) -> Decision:
     """This opening alone is entered in error: the one new session was started already, and stands for it too."""
-    ref = submission.statement.ref
+    ref = submission.ref
     own = structs.replace(
         _opened(submission, said, Standing.ENTERED_IN_ERROR), status_by=ref, restarted_by=restart or None
     )
@@ -129,7 +129,7 @@ def _started(port: FactsPort, submission: Submission, said: Open, lost: tuple[Se
         effects.append(Put(f"patient/{own.patient}", after))
         found = conflict(port, submission.statement.document, each.opened_by)
         if found is not None and found.open:
-            effects.extend(closed(found, submission.statement.ref))
+            effects.extend(closed(found, submission.ref))
     return accept(*effects)
 
 
@@ -150,7 +150,7 @@ def record(port: FactsPort, submission: Submission) -> Decision:
     assert isinstance(said, Record), "the gates let nothing else through"
     register = _session(port, patient, said.session)
     reason = _not_open(register, said.session)
-    after = recorded(register, said, submission.statement.ref) if register is not None and reason is None else None
+    after = recorded(register, said, submission.ref) if register is not None and reason is None else None
     if reason is None and after is None:
         reason = ContentInvalid("medicine", f"is {said.medicine!r}, which the session does not have; open one with it")
     if reason is not None or after is None:
@@ -166,7 +166,5 @@ def complete(port: FactsPort, submission: Submission) -> Decision:
     reason = _not_open(register, said.session)
     if reason is not None or register is None:
         return turned_down(port, submission, reason or SessionStatus(said.session, "unknown"))
-    after = structs.replace(
-        register, status=Standing.COMPLETED, status_by=submission.statement.ref, version=register.version + 1
-    )
+    after = structs.replace(register, status=Standing.COMPLETED, status_by=submission.ref, version=register.version + 1)
     return accept(Put(f"patient/{patient}", after))

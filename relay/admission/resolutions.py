@@ -127,7 +127,7 @@ def _resolving(port: FactsPort, submission: Submission, content: Resolve, regist
     for change in reversed(changes):
         said = _applied(change, said)
     return Resolving(
-        by=submission.statement.ref,
+        by=submission.ref,
         user=claim.user(submission),
         target=submission.statement.document,
         at=claim.judged_at(submission),

@@ -115,7 +115,7 @@ def receive(port: FactsPort, submission: Submission) -> Decision:
     said, site = submission.content, claim.scope_id(submission.statement.document, "site")
     assert isinstance(said, Receipt), "the gates let nothing else through"
     assert site is not None, "the gates let nothing else through"
-    received = Received(site, said, submission.statement.ref)
+    received = Received(site, said, submission.ref)
     reason = uncountable(port, received)
     decision = turned_down(port, submission, reason) if reason is not None else accept(*booked(port, received))
     return with_reentry(port, submission, decision)
@@ -193,4 +193,4 @@ def adjust(port: FactsPort, submission: Submission) -> Decision:
         (MovementType.ADJUSTMENT, said.delta),
         (MovementType.SHORTAGE_CLOSED, -said.closes_shortage),
     )
-    return accept(*moved(site, it.of, submission.statement.ref, changes))
+    return accept(*moved(site, it.of, submission.ref, changes))
