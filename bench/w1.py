@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from bench.line import Line, dial
 from bench.process import Server, cpu_s, database_bytes, memory_mb
 from crdtmed.aggregates.prescription_draft import DraftWrite, Group, Instructions, write_key
 from crdtmed.updates import write_map_update
-from crdtmed.wire.frames import Push, encode_frame
+from crdtmed.wire.frames import Push, encode_frame, plain
 
 CLIENTS: Final = 20
 WRITERS: Final = 5
@@ -30,6 +31,12 @@ DRAFTS: Final = "patient/p0/drafts"
 EACH: Final = (WARM_UP + CHANGES * BURSTS + SERIAL + RATE * RATE_S) // WRITERS
 MARK: Final = re.compile(rb"~~(\d)(\d{6})")
 """Every change says who wrote it and which of theirs it is, in plain text, whatever stands around it."""
+
+
+@lru_cache(maxsize=32)
+def _marks(data: bytes) -> dict[bytes, bytes]:
+    """The last mark of each writer in a message; many clients get the same one."""
+    return dict(MARK.findall(plain(data)))
 
 
 def text_of(writer: int, number: int) -> str:
@@ -55,7 +62,7 @@ class Tracker:
         """What a client does with every message."""
 
         def heard(data: bytes) -> None:
-            for writer, number in dict(MARK.findall(data)).items():
+            for writer, number in _marks(data).items():
                 self._has(client, int(writer), int(number) + 1)
 
         return heard

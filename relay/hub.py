@@ -93,8 +93,9 @@ class Hub:
         self.now_ms = now_ms
         self.counts.frames_in += 1
         self.counts.bytes_in += len(data)
+        size = frames.size_of(data)
         for event in connection.session.receive(data, now_ms):
-            self._event(connection, event, len(data))
+            self._event(connection, event, size)
         self.flush(connection)
 
     def lost(self, connection: Connection) -> None:

@@ -149,8 +149,9 @@ class Session:
     # ---- frames -----------------------------------------------------------------------------------------------
 
     def _count(self, data: bytes, now_ms: int) -> None:
-        if self.state is not State.OPEN and self.state is not State.REVOKED and len(data) > MAX_HANDSHAKE_FRAME_BYTES:
-            raise _Wrong("too_large", f"{len(data)} bytes before the handshake is done")
+        shaking = self.state is not State.OPEN and self.state is not State.REVOKED
+        if shaking and frames.size_of(data) > MAX_HANDSHAKE_FRAME_BYTES:
+            raise _Wrong("too_large", f"{frames.size_of(data)} bytes before the handshake is done")
         second = now_ms // 1_000
         if second != self._second:
             self._second, self._frames = second, 0

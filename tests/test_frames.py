@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any, get_args
 
 import msgspec
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtmed import signed
+from crdtmed.codec import encode
+from crdtmed.compression import compress
 from crdtmed.limits import MAX_FRAME_BYTES, MAX_SUBSCRIPTIONS_PER_FRAME
 from crdtmed.statement import Statement
 from crdtmed.verdict import Verdict
@@ -103,7 +106,8 @@ def test_what_is_read_has_one_encoding_and_nothing_else_is_raised(frame: frames.
             assert found.reason
             assert found.says
         else:
-            assert frames.encode_frame(found) == spoilt
+            assert encode(found) == frames.plain(spoilt)
+            assert frames.size_of(spoilt) == max(len(spoilt), len(frames.plain(spoilt)))
 
 
 @pytest.mark.parametrize(
@@ -122,6 +126,83 @@ def test_what_is_read_has_one_encoding_and_nothing_else_is_raised(frame: frames.
 def test_what_is_no_frame_is_refused(data: bytes) -> None:
     with pytest.raises(frames.BadFrame):
         frames.read_from_device(data)
+
+
+SAYS = tuple(b"\xacprescription\xa8document\xb1patient/p%d/drafts" % at for at in range(4))
+REPETITIVE: tuple[frames.ToRelay | frames.ToDevice, ...] = (
+    frames.Subscribe(tuple(frames.Want(f"patient/p{at}/drafts", "", 0) for at in range(9))),
+    frames.Unsubscribe(tuple(f"patient/p{at}/drafts" for at in range(9))),
+    frames.Push("patient/p1/drafts", b"".join(SAYS)),
+    frames.Request(b"".join(SAYS)),
+    frames.AskVerdicts(tuple(f"abcdefgh.{'abcdefg' + 'abcdefghi'[at:] + 'abcdefghi'[:at]}" for at in range(9))),
+    frames.HandBack("patient/p1/drafts", SAYS),
+    frames.HandOver(SAYS),
+    frames.Bases((frames.BaseState("patient/p1/drafts", "a" * 16, 1, b"".join(SAYS)),), b"", 0),
+    frames.Changes((frames.Run("patient/p1/drafts", "a" * 16, 1, SAYS),)),
+    frames.Verdicts(1, SAYS),
+)
+SECRET: tuple[frames.ToRelay | frames.ToDevice, ...] = (
+    frames.SignIn("vera", "a password " * 20, "1234" * 16),
+    frames.SignedIn(b"".join(SAYS)),
+    frames.Roster("ward", (frames.SealedGrant("vera", "Vera", b"".join(SAYS), b"", b""),)),
+    frames.LeaseGiven(1, b"".join(SAYS)),
+    frames.Welcome(1, b"".join(SAYS), 1, 1, 1),
+    frames.Challenges((bytes(16),) * 16, 1),
+    frames.Challenge(1, bytes(16), bytes(64), b"".join(SAYS)),
+    frames.Hello(1, "abcdefgh", bytes(16)),
+    frames.Proof(bytes(64), 1, 1),
+    frames.Wiped("abcdefgh", 1, 1, bytes(64)),
+    frames.Revoked(b"".join(SAYS), hand_over=True),
+    frames.Bye("code", "says " * 50),
+)
+
+
+def readers(frame: frames.ToRelay | frames.ToDevice) -> Callable[[bytes], object]:
+    return frames.read_from_device if isinstance(frame, TO_RELAY) else frames.read_from_relay
+
+
+@pytest.mark.parametrize("frame", REPETITIVE, ids=lambda frame: type(frame).__name__)
+def test_documents_and_statements_are_compressed(frame: frames.ToRelay | frames.ToDevice) -> None:
+    data = frames.encode_frame(frame)
+    assert data[:1] == frames.COMPRESSED
+    assert len(data) < len(encode(frame)) == frames.size_of(data)
+    assert readers(frame)(data) == readers(frame)(encode(frame)) == frame
+    assert frames.plain(data) == frames.plain(encode(frame)) == encode(frame)
+    for spoilt in (data + b"\x00", data[:-1], data + data, frames.COMPRESSED, frames.COMPRESSED + data):
+        with pytest.raises(frames.BadFrame):
+            readers(frame)(spoilt)
+        assert frames.size_of(spoilt) >= len(spoilt)
+
+
+@pytest.mark.parametrize("frame", SECRET, ids=lambda frame: type(frame).__name__)
+def test_secrets_and_handshakes_are_never_compressed(frame: frames.ToRelay | frames.ToDevice) -> None:
+    data = frames.encode_frame(frame)
+    assert data == encode(frame)
+    small = compress(data)
+    if small is not None:
+        with pytest.raises(frames.BadFrame, match="not_compressible"):
+            readers(frame)(frames.COMPRESSED + small)
+
+
+def test_every_frame_either_may_be_compressed_or_not() -> None:
+    assert {type(frame) for frame in REPETITIVE} == frames.COMPRESSIBLE
+    assert not {type(frame) for frame in SECRET} & frames.COMPRESSIBLE
+
+
+def test_no_frame_begins_as_a_compressed_one() -> None:
+    for data in (b"\xc1", b"\xc1\x91\xa5hello", b"\xc1" + encode(frames.Hello(1, "abcdefgh", bytes(16)))):
+        with pytest.raises(frames.BadFrame, match="not_compressed"):
+            frames.read_from_device(data)
+    assert {encode(frame)[0] & 0xF0 for frame in (*REPETITIVE, *SECRET)} == {0x90}
+
+
+def test_what_a_small_frame_becomes_is_bounded_before_anything_is_done() -> None:
+    declared = frames.COMPRESSED + b"\xa0" + (MAX_FRAME_BYTES + 1).to_bytes(4, "little") + bytes(60_000)
+    with pytest.raises(frames.BadFrame, match="too_large"):
+        frames.read_from_device(declared)
+    assert frames.size_of(declared) == MAX_FRAME_BYTES + 1
+    with pytest.raises(frames.BadFrame, match="not_compressed"):
+        frames.read_from_relay(declared)
 
 
 def test_limits_are_those_of_the_frame() -> None:

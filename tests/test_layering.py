@@ -46,6 +46,8 @@ PURE_IMPORTS = frozenset({*STDLIB.split(), "msgspec", "pycrdt"})
 # Module -> what it alone may import besides. Making keys is randomness, so that has no place here either.
 PURE_EXTRAS: Mapping[str, frozenset[str]] = {
     "crdtmed.gs1": frozenset({"biip"}),  # its table of application identifiers; its own dates read the clock
+    # A function of its bytes; a thread has a compressor of its own, which remembers nothing.
+    "crdtmed.compression": frozenset({"zstandard", "threading"}),
     "crdtmed.keys": frozenset({"cryptography"}),
     "crdtmed.sealing": frozenset({"cryptography", "argon2"}),  # given salt and nonce, both are functions
 }

@@ -2,6 +2,8 @@
 
 A frame is a MessagePack array whose first element is the frame's name.  Two unions: `ToRelay` and `ToDevice`.  The
 encoding is canonical (`crdtmed.codec`); a frame that is not is refused with `BadFrame` and closes the connection.
+Frames that carry documents and statements go compressed (`crdtmed.compression`) behind the byte `COMPRESSED` where that
+makes them smaller; there is one encoding for all who are sent the same.
 
 The conversation::
 
@@ -19,11 +21,13 @@ The conversation::
 """
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from crdtmed.codec import Undecodable, decoder, encode
+from crdtmed.compression import BadCompression, compress, decompress
+from crdtmed.compression import size_of as compressed_size
 from crdtmed.ids import DeviceId, Ref, UserId
 from crdtmed.limits import (
     MAX_DOCUMENT_NAME_CHARS,
@@ -55,6 +59,9 @@ StatementBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_STATEMENT_BYTES)]
 RELAY_PROOF_TAG: Final = b"crdtmed/handshake/relay/1"
 DEVICE_PROOF_TAG: Final = b"crdtmed/handshake/device/1"
 WIPED_TAG: Final = b"crdtmed/wiped/1"
+
+COMPRESSED: Final = b"\xc1"
+"""The first byte of a compressed frame: the one that MessagePack never uses, and so begins no frame."""
 
 
 class _Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -352,6 +359,9 @@ ToDevice = (
 )  # fmt: skip
 
 
+F = TypeVar("F")
+
+
 class BadFrame(ValueError):
     """Bytes are no frame; ``reason`` is a stable code, the message says what and where."""
 
@@ -361,19 +371,50 @@ class BadFrame(ValueError):
         self.says = says
 
 
+COMPRESSIBLE: Final[frozenset[type[Any]]] = frozenset(
+    {Subscribe, Unsubscribe, Push, Request, AskVerdicts, HandBack, HandOver, Bases, Changes, Verdicts}
+)
+"""The frames that are compressed, and that are read so.
+
+Passwords, PINs, grants and leases are in none of them: beside what somebody else can choose, the size of a compressed
+secret tells of the secret.  Nor is anything compressed before both sides have proved who they are.
+"""
+
 _to_relay: Callable[[bytes], ToRelay] = decoder(ToRelay, MAX_FRAME_BYTES)  # type: ignore[arg-type]  # a union is no type to mypy
 _to_device: Callable[[bytes], ToDevice] = decoder(ToDevice, MAX_RELAY_FRAME_BYTES)  # type: ignore[arg-type]  # as above
 
 
 def encode_frame(frame: ToRelay | ToDevice) -> bytes:
-    """The bytes of a frame."""
-    return encode(frame)
+    """The bytes of a frame, as they go over the wire."""
+    data = encode(frame)
+    small = compress(data) if type(frame) in COMPRESSIBLE else None
+    return data if small is None else COMPRESSED + small
+
+
+def plain(data: bytes, most: int = MAX_RELAY_FRAME_BYTES) -> bytes:
+    """The MessagePack, of at most ``most`` bytes, in what came over the wire; raises `BadFrame` and nothing else."""
+    if data[:1] != COMPRESSED:
+        return data
+    try:
+        return decompress(data[1:], most)
+    except BadCompression as error:
+        raise BadFrame(error.reason, error.says) from None
+
+
+def size_of(data: bytes) -> int:
+    """How many bytes `plain` has to handle, as far as can be told without doing so; raises nothing."""
+    if data[:1] == COMPRESSED:
+        try:
+            return max(len(data), compressed_size(data[1:]))
+        except BadCompression:
+            return len(data)  # it will not be read
+    return len(data)
 
 
 def read_from_device(data: bytes) -> ToRelay:
     """The frame in what a device sent; raises `BadFrame` and nothing else."""
     try:
-        return _to_relay(data)
+        return _checked(_to_relay(plain(data, MAX_FRAME_BYTES)), data)
     except Undecodable as error:
         raise BadFrame(error.reason, error.says) from None
 
@@ -381,9 +422,15 @@ def read_from_device(data: bytes) -> ToRelay:
 def read_from_relay(data: bytes) -> ToDevice:
     """The frame in what the relay sent; raises `BadFrame` and nothing else."""
     try:
-        return _to_device(data)
+        return _checked(_to_device(plain(data)), data)
     except Undecodable as error:
         raise BadFrame(error.reason, error.says) from None
+
+
+def _checked(frame: F, data: bytes) -> F:
+    if data[:1] == COMPRESSED and type(frame) not in COMPRESSIBLE:
+        raise BadFrame("not_compressible", f"a frame of the type {type(frame).__name__} is never compressed")
+    return frame
 
 
 def handshake_body(device: str, device_nonce: bytes, relay_nonce: bytes, relay_public: bytes) -> bytes:

@@ -7,6 +7,8 @@ from typing import Final
 from msgspec import Raw, msgpack
 
 from crdtmed import keys, statement
+from crdtmed.codec import encode
+from crdtmed.compression import compress
 from crdtmed.contract import Kind
 from crdtmed.statement import Statement
 from crdtmed.updates import ItemId, write_array_update, write_map_update
@@ -36,6 +38,7 @@ def seeds(name: str) -> list[bytes]:
     array = write_array_update(9, 3, ItemId(9, 2), [said, b"another"])
     first = write_array_update(9, 0, None, [said, b"another"])
     mapped = write_map_update(9, 0, [("p/dose/b/a", said), ("p/route/b/c", b"x" * 90)])
+    verdict = encode_verdict(Verdict(f"{'b' * 8}.{'a' * 16}", Status.ACCEPTED, 1, "patient/p1", "e", 2))
     made: dict[str, list[bytes]] = {
         "device_update_map": [mapped],
         "device_update_array": [array, first],
@@ -44,13 +47,19 @@ def seeds(name: str) -> list[bytes]:
         "state_vector": [b"\x00", b"\x02\x09\x05\x80\x01\x07"],
         "statement": [said],
         "content": [said[-30:], msgpack.encode({"prescription": "p", "group": "dose", "value": None})],
-        "verdict": [encode_verdict(Verdict(f"{'b' * 8}.{'a' * 16}", Status.ACCEPTED, 1, "patient/p1", "e", 2))],
+        "verdict": [verdict],
+        "compressed": [small for data in (mapped, first, said * 9) if (small := compress(data)) is not None],
         "frame_from_device": [
+            encode(frames.Push("patient/p1/drafts", mapped)),
+            frames.encode_frame(frames.HandOver((said, said))),
             frames.encode_frame(frames.Hello(1, "b" * 8, b"\x01" * 16)),
             frames.encode_frame(frames.Push("patient/p1/drafts", mapped)),
             frames.encode_frame(frames.Subscribe((frames.Want("patient/p1", "", 0),))),
         ],
         "frame_from_relay": [
+            encode(frames.Changes((frames.Run("patient/p1", "e", 1, (mapped,)),))),
+            frames.encode_frame(frames.Verdicts(1, (verdict, verdict))),
+            frames.encode_frame(frames.Bases((frames.BaseState("patient/p1", "e", 1, mapped),), said, 0)),
             frames.encode_frame(frames.Changes((frames.Run("patient/p1", "e", 1, (mapped,)),))),
             frames.encode_frame(frames.Verdicts(1, (b"v",))),
         ],

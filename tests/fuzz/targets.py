@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from crdtmed import statement
 from crdtmed.aggregates.content import ContentError, decode_content
+from crdtmed.compression import BadCompression, decompress
 from crdtmed.contract import Kind
 from crdtmed.gs1 import Gs1Error, parse_scan
 from crdtmed.replica import Replica, ReplicaBroken
@@ -53,6 +54,7 @@ TARGETS: Final[dict[str, tuple[Target, tuple[type[Exception], ...]]]] = {
     "statement": (statement.decode, (statement.BadStatement,)),
     "content": (_content, ()),
     "verdict": (decode_verdict, (ValueError,)),
+    "compressed": (lambda data: decompress(data, 65_536), (BadCompression,)),
     "frame_from_device": (read_from_device, (BadFrame,)),
     "frame_from_relay": (read_from_relay, (BadFrame,)),
     "enrol": (read_enrol, (BadEnrolment,)),

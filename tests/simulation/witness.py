@@ -1,7 +1,7 @@
 """Who heard everything: what was said on the devices, what went over the network, and what the relay answered.
 
-Bytes are read here with nothing but MessagePack and the positions that the protocol's description names, so that a
-mistake in the software's own readers is not repeated.  What must hold at every moment is checked as it happens.
+Bytes are read here with nothing but MessagePack, Zstandard and the positions that the description of the protocol names,
+so that a mistake in the software's own readers is not repeated.  What must hold at every moment is checked as it happens.
 """
 
 import base64
@@ -12,12 +12,25 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
+import zstandard
 from msgspec import msgpack
+
+from crdtmed.dictionary import DICTIONARY
 
 FINAL: Final = ("accepted", "conflict", "refused")
 PLACES: Final = {0: "accepted", 1: "conflict", 2: "refused", 3: "accepted"}
 NOT_KEPT: Final = ("key_reused", "device_revoked")
 """Answers about an id that stands for something else, or of a device that is out of service: no row of their own."""
+
+
+_UNPACKED: Final = zstandard.ZstdDecompressor(
+    dict_data=zstandard.ZstdCompressionDict(DICTIONARY), format=zstandard.FORMAT_ZSTD1_MAGICLESS
+)
+
+
+def _plain(data: bytes) -> bytes:
+    """The MessagePack of a frame: behind the byte that MessagePack never uses it is compressed."""
+    return _UNPACKED.decompress(data[1:]) if data[:1] == b"\xc1" else data
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class Witness:
     def to_relay(self, device: str, line: int, data: bytes, now_ms: int) -> None:
         self.frames += 1
         self.trace.update(b">%d %d" % (line, now_ms) + data)
-        frame = msgpack.decode(data)
+        frame = msgpack.decode(_plain(data))
         if frame[0] == "request":
             it = read(frame[1])
             self.requested[it.ref] = it
@@ -106,7 +119,7 @@ class Witness:
     def to_device(self, device: str, line: int, data: bytes, now_ms: int) -> None:
         self.frames += 1
         self.trace.update(b"<%d %d" % (line, now_ms) + data)
-        frame = msgpack.decode(data)
+        frame = msgpack.decode(_plain(data))
         if frame[0] == "challenges":
             for value in frame[1]:
                 self.challenges[value] = (device, now_ms)
