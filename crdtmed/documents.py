@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from struct import Struct
 from typing import Final
 
 from crdtmed.contract import KINDS, Carrier, Kind, Policy
@@ -182,14 +183,15 @@ def recent_segments(log: str, now_ms: int, days: int) -> tuple[str, ...]:
 
 @lru_cache(maxsize=65_536)
 def _segments_until(log: str, today: date, days: int) -> tuple[str, ...]:
-    names = [segment(log, today - timedelta(days=back)) for back in range(days, -1, -1)]
-    return tuple(dict.fromkeys(names))
+    segment(log, today)  # raises for what is no log
+    return tuple([f"{log}/{part}" for part in _parts_until(log.startswith("patient/"), today, days)])
 
 
-@lru_cache(maxsize=65_536)
-def _segments_up_to(log: str, today: date, days: int) -> tuple[str, ...]:
+@lru_cache(maxsize=64)
+def _parts_until(monthly: bool, today: date, days: int) -> tuple[str, ...]:
+    log = "patient/p/log" if monthly else "site/s/log"
     names = [segment(log, today - timedelta(days=back)) for back in range(days, -1, -1)]
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name.rpartition("/")[2] for name in names))
 
 
 @lru_cache(maxsize=65_536)
@@ -227,6 +229,9 @@ def is_request(kind: Kind) -> bool:
     return KINDS[kind].carrier in (Carrier.PATIENT_REQUEST, Carrier.DEVICE_REQUEST)
 
 
+_LENGTH: Final = Struct(">I").pack
+
+
 def map_digest(content: Mapping[str, bytes]) -> bytes:
     """SHA-256 of a map's content: count, then keys in code-point order, each with its value, all length-prefixed."""
     sha = hashlib.sha256(b"map" + len(content).to_bytes(8, "big"))
@@ -240,6 +245,6 @@ def array_digest(content: Iterable[bytes]) -> bytes:
     """SHA-256 of a log's content: its entries in byte order, length-prefixed; position carries no meaning."""
     entries = sorted(content)
     sha = hashlib.sha256(b"array" + len(entries).to_bytes(8, "big"))
-    for entry in entries:
-        sha.update(len(entry).to_bytes(4, "big") + entry)
+    for start in range(0, len(entries), 1_024):
+        sha.update(b"".join([part for one in entries[start : start + 1_024] for part in (_LENGTH(len(one)), one)]))
     return sha.digest()

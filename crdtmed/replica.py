@@ -33,6 +33,10 @@ class Replica:
 
     ``epoch`` and ``position`` are the caller's to advance, with each update that it applies.  After
     `ReplicaBroken` every later call raises it again.
+
+    What the first update brings is known from reading it, so that many small documents, and long logs, are there
+    without pycrdt; it gets that update with the second one, or when the document is written or shown in its own
+    order, and must then hold the same.
     """
 
     def __init__(self, name: str, client_id: int, epoch: str = "", position: int = 0) -> None:
@@ -46,10 +50,11 @@ class Replica:
         self.position = position
         self.state_vector: dict[int, int] = {}
         self._broken = False
-        self._doc: Doc[Any] = Doc(client_id=client_id)
-        is_map = self.document.root is Root.MAP
-        self._map: Map[bytes] | None = self._doc.get(Root.MAP.value, type=Map[bytes]) if is_map else None
-        self._array: Array[bytes] | None = None if is_map else self._doc.get(Root.ARRAY.value, type=Array[bytes])
+        self._doc: Doc[Any] | None = None
+        self._map: Map[bytes] | None = None
+        self._array: Array[bytes] | None = None
+        self._first = b""
+        self._content: dict[str, bytes] | list[bytes] | None = {} if self.document.root is Root.MAP else []
 
     @classmethod
     def open(cls, name: str, client_id: int, epoch: str = "") -> "Replica":
@@ -69,8 +74,14 @@ class Replica:
         Raises `crdtmed.updates.Malformed`, with the replica unchanged, where the update is not one that a
         relay makes or does not continue what is here; `ReplicaBroken` where pycrdt fails.
         """
-        read = read_relay_update(update, self.document.root, self.state_vector)
-        self._guarded(lambda: self._doc.apply_update(update))
+        root = self.document.root
+        read = read_relay_update(update, root, self.state_vector)
+        content = read.alone(root) if self._doc is None and not self._first and not self._broken else None
+        if content is None:
+            self._guarded(lambda: self._opened().apply_update(update))
+        else:
+            self._first = update
+        self._content = content
         self._advance(read)
         return read
 
@@ -91,18 +102,22 @@ class Replica:
         Raises `WrongRoot` on a log, and `crdtmed.updates.Malformed` where a key or value is none that the second
         grammar reads; the replica is broken then, since pycrdt has it already.
         """
-        held = self._the_map()
+        self._expect(Root.MAP)
         emitted: list[bytes] = []
 
         def write() -> None:
-            subscription = self._doc.observe(lambda event: emitted.append(event.update))
-            with self._doc.transaction():
+            doc = self._opened()
+            self._content = None
+            held = self._map
+            assert held is not None, "it is a map that was opened"
+            subscription = doc.observe(lambda event: emitted.append(event.update))
+            with doc.transaction():
                 for key in deleted:
                     if key in held:
                         del held[key]
                 for key, value in entries.items():
                     held[key] = value
-            self._doc.unobserve(subscription)
+            doc.unobserve(subscription)
 
         self._guarded(write)
         update = b"".join(emitted)
@@ -124,20 +139,31 @@ class Replica:
         Raises `crdtmed.updates.Malformed` for bytes that are no state vector.
         """
         read_state_vector(state_vector)
-        return self._guarded(lambda: self._doc.get_update(state_vector))
+        return self._guarded(lambda: self._opened().get_update(state_vector))
 
     def map(self) -> dict[str, bytes]:
         """The content of a map, in the order of its keys; raises `WrongRoot` on a log."""
-        held = self._the_map()
+        self._expect(Root.MAP)
+        content = self._whole()
+        assert isinstance(content, dict), "a map holds values by key"
         # pycrdt's own order differs from run to run.
-        return {key: bytes(value) for key, value in sorted(self._guarded(lambda: dict(held.items())).items())}
+        return dict(sorted(content.items()))
+
+    def value(self, key: str) -> bytes | None:
+        """The value under one key of a map, None where there is none; raises `WrongRoot` on a log."""
+        self._expect(Root.MAP)
+        content = self._content
+        if isinstance(content, dict) and not self._broken:
+            return content.get(key)
+        return self._guarded(lambda: self._value(key))
 
     def values(self) -> list[bytes]:
         """The values: of a map in the order of its keys, of a log as they stand (which means nothing)."""
-        array = self._array
-        if array is None:
+        if self.document.root is Root.MAP:
             return list(self.map().values())
-        return self._guarded(lambda: _values_of(array))
+        content = self._whole()
+        assert isinstance(content, list), "a log holds values in a row"
+        return list(content)
 
     def digest(self) -> bytes:
         """The digest of the canonical content: `crdtmed.documents.map_digest` or `array_digest`."""
@@ -151,18 +177,67 @@ class Replica:
 
         Raises `WrongRoot` on a map.
         """
-        array = self._array
-        if array is None:
-            raise WrongRoot(f"{self.document.name} is a map: nothing is appended to it")
+        self._expect(Root.ARRAY)
         own = self.state_vector.get(self.client_id, 0)
         if own:
             return ItemId(self.client_id, own - 1)
-        return self._guarded(lambda: _last_of(array))
+        return self._guarded(self._last)
 
-    def _the_map(self) -> Map[bytes]:
-        if self._map is None:
+    def _expect(self, root: Root) -> None:
+        if self.document.root is root:
+            return
+        if root is Root.MAP:
             raise WrongRoot(f"{self.document.name} is a log: it has no keys, and only devices append to it")
-        return self._map
+        raise WrongRoot(f"{self.document.name} is a map: nothing is appended to it")
+
+    def _whole(self) -> dict[str, bytes] | list[bytes]:
+        if self._broken or self._content is None:
+            return self._guarded(lambda: self._content_of(self._opened()))
+        return self._content
+
+    def _opened(self) -> Doc[Any]:
+        """The document in pycrdt, which must hold what was read of its first update."""
+        if self._doc is not None:
+            return self._doc
+        doc: Doc[Any] = Doc(client_id=self.client_id)
+        if self.document.root is Root.MAP:
+            self._map = doc.get(Root.MAP.value, type=Map[bytes])
+        else:
+            self._array = doc.get(Root.ARRAY.value, type=Array[bytes])
+        if self._first:
+            doc.apply_update(self._first)
+            held, known = self._content_of(doc), self._content
+            same = sorted(held) == sorted(known) if isinstance(known, list) else held == known
+            if not same:
+                raise ValueError("it does not hold what its first update says")
+        self._doc, self._first = doc, b""
+        return doc
+
+    def _content_of(self, doc: Doc[Any]) -> dict[str, bytes] | list[bytes]:
+        # pycrdt's own iteration opens two transactions for every entry, which takes most of the time of a long log.
+        with doc.transaction() as transaction:
+            inner = transaction._txn
+            if self._map is not None:
+                get = self._map.integrated.get
+                return {key: bytes(get(inner, key)) for key in self._map.integrated.keys(inner)}
+            assert self._array is not None, "a document has one root"
+            get = self._array.integrated.get
+            return [bytes(get(inner, index)) for index in range(len(self._array))]
+
+    def _value(self, key: str) -> bytes | None:
+        doc = self._opened()
+        assert self._map is not None, "it is a map that was opened"
+        with doc.transaction() as transaction:
+            held, inner = self._map.integrated, transaction._txn
+            return bytes(held.get(inner, key)) if held.has(inner, key) else None
+
+    def _last(self) -> ItemId | None:
+        self._opened()
+        array = self._array
+        if array is None or not len(array):
+            return None
+        item = array.sticky_index(len(array) - 1).to_json()["item"]
+        return ItemId(item["client"], item["clock"])
 
     def _advance(self, read: RelayUpdate) -> None:
         for client, (_, end) in read.clients.items():
@@ -181,17 +256,3 @@ class Replica:
             # A panic of pycrdt is a BaseException, and no Exception.
             self._broken = True
             raise ReplicaBroken(f"{self.document.name}: pycrdt failed with {type(error).__name__}: {error}") from error
-
-
-def _values_of(array: Array[bytes]) -> list[bytes]:
-    # pycrdt's own iteration opens two transactions for every entry, which takes most of the time of a long log.
-    with array.doc.transaction() as transaction:
-        get, inner = array.integrated.get, transaction._txn
-        return [bytes(get(inner, index)) for index in range(len(array))]
-
-
-def _last_of(array: Array[bytes]) -> ItemId | None:
-    if not len(array):
-        return None
-    item = array.sticky_index(len(array) - 1).to_json()["item"]
-    return ItemId(item["client"], item["clock"])

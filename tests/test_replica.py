@@ -208,9 +208,53 @@ def test_a_key_that_no_reader_would_take_is_refused_and_breaks_the_replica() -> 
 def test_a_failure_of_pycrdt_breaks_the_replica(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica, "read_relay_update", lambda *_: RelayUpdate((), {}, ()))
     one = Replica.open(MAP, 1)
+    one.set({})
     with pytest.raises(ReplicaBroken, match="patient/p-1: pycrdt failed with ValueError"):
         one.apply(b"\x01\x02\x03")
     assert is_broken(one)
+
+
+@pytest.mark.parametrize("use", [Replica.snapshot, lambda one: one.set({}), lambda one: one.apply(b"\x00\x00")])
+@pytest.mark.parametrize("first", [b"\x01\x02\x03", write_map_update(1, 0, [("a", b"1")])])
+def test_a_first_update_that_pycrdt_takes_otherwise_than_it_reads_breaks_the_replica(
+    monkeypatch: pytest.MonkeyPatch, first: bytes, use: Callable[[Replica], object]
+) -> None:
+    monkeypatch.setattr(replica, "read_relay_update", lambda *_: RelayUpdate((), {}, ()))
+    one = Replica.open(MAP, 1)
+    one.apply(first)
+    assert one.map() == {}
+    with pytest.raises(ReplicaBroken, match="patient/p-1: pycrdt failed with ValueError"):
+        use(one)
+    with pytest.raises(ReplicaBroken):
+        one.map()
+
+
+@given(CHANGES)
+def test_a_replica_that_has_read_one_update_shows_what_pycrdt_does(
+    changes: list[tuple[dict[str, bytes], list[str]]],
+) -> None:
+    relay = Replica.open(MAP, 90)
+    for written, deleted in changes:
+        relay.change(written, deleted)
+    late, opened = Replica.load(MAP, 5, relay.snapshot(), "e", 1), Replica.load(MAP, 5, relay.snapshot(), "e", 1)
+    opened.set({})
+    assert same(late, opened)
+    assert [late.value(key) for key in "abcd"] == [opened.value(key) for key in "abcd"]
+    assert late.snapshot() == opened.snapshot() == relay.snapshot()
+    assert same(late, opened)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=3)), max_size=12))
+def test_a_log_that_has_read_one_update_shows_what_pycrdt_does(said: list[tuple[bool, bytes]]) -> None:
+    relay = Replica.open(LOG, 90)
+    for clock, (kept, value) in enumerate(said):
+        update = write_array_update(2, clock, ItemId(2, clock - 1) if clock else None, [value])
+        relay.apply(update if kept else tombstoned(read_device_update(update, Root.ARRAY), [False]))
+    late, opened = Replica.load(LOG, 5, relay.snapshot(), "e", 1), Replica.load(LOG, 5, relay.snapshot(), "e", 1)
+    opened.snapshot()
+    assert late.values() == opened.values() == [value for kept, value in said if kept]
+    assert same(late, opened)
+    assert late.last_item == opened.last_item == relay.last_item
 
 
 class PanicException(BaseException):

@@ -27,7 +27,7 @@ from crdtmed.limits import (
     MAX_RELAY_VALUE_BYTES,
     MAX_VALUE_BYTES,
 )
-from crdtmed.updates.device_grammar import read_buffer
+from crdtmed.updates.device_grammar import BUFFER
 from crdtmed.updates.lib0 import Malformed, read_uint
 from crdtmed.updates.references import Deleted, Link, check_deletes, check_references
 from crdtmed.updates.structs import ItemId, RelayUpdate, Root
@@ -60,7 +60,8 @@ class _Found:
 
     root: Root
     inserted: list[tuple[ItemId, str | None, bytes]] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
+    keys: dict[str, None] = field(default_factory=dict)
+    follows: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     origins: dict[tuple[int, int], int] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
     gone: list[tuple[int, int, int]] = field(default_factory=list)
@@ -95,7 +96,8 @@ def read_relay_update(data: bytes, root: Root, known: Mapping[int, int] | None =
         _check_no_gc_origin(found)
     else:
         _check_merge_steps(found, spans, structs, known)
-    return RelayUpdate(tuple(found.inserted), spans, tuple((client, clock, n) for client, clock, n, _ in deletes))
+    ranges = tuple([(client, clock, n) for client, clock, n, _ in deletes])
+    return RelayUpdate(tuple(found.inserted), spans, ranges, found.keys.keys(), found.follows)
 
 
 def _read_clients(
@@ -145,29 +147,52 @@ def _read_item(data: bytes, at: int, info: int, client: int, clock: int, found: 
     if info not in _ITEMS[root]:
         raise Malformed("struct_not_allowed", at)
     key: str | None = None
+    origin: tuple[int, int] | None = None
     if info & (_ORIGIN | _RIGHT_ORIGIN):
-        at = _read_place(data, at + 1, info, client, clock, found)
+        at, origin = _read_place(data, at + 1, info, client, clock, found)
     else:
         if data[at + 1 : at + 4] != _PARENT[root]:
             raise Malformed("wrong_root", at + 1)
         at += 4
         if root is Root.MAP:
             key, at = _read_key(data, at, found)
-    if info & _CONTENT == _DELETED:
-        return read_uint(data, at, MAX_CLOCK)
     count_at = at
-    count, at = read_uint(data, at, MAX_RELAY_STRUCTS - len(found.inserted))
-    if root is Root.MAP and count != 1:
-        raise Malformed("not_one_value", count_at)
-    most = _MOST_BYTES[root]
-    for offset in range(count):
-        value, at = read_buffer(data, at, most)
-        found.inserted.append((ItemId(client, clock + offset), key, value))
+    if info & _CONTENT == _DELETED:
+        count, at = read_uint(data, at, MAX_CLOCK)
+    else:
+        count, at = read_uint(data, at, MAX_RELAY_STRUCTS - len(found.inserted))
+        if root is Root.MAP and count != 1:
+            raise Malformed("not_one_value", count_at)
+        at = _read_values(data, at, count, client, clock, key, found)
+    if origin is not None and root is Root.MAP:
+        found.follows[client, clock + count - 1] = origin
     return count, at
 
 
-def _read_place(data: bytes, at: int, info: int, client: int, clock: int, found: _Found) -> int:
-    """Reads the origins of an item; gives the offset behind them."""
+def _read_values(data: bytes, at: int, count: int, client: int, clock: int, key: str | None, found: _Found) -> int:
+    """Reads ``count`` byte buffers into ``found``; gives the offset behind them.  Reading a long log is mostly this."""
+    most, end_of_data, add = _MOST_BYTES[found.root], len(data), found.inserted.append
+    for own in range(clock, clock + count):
+        if data[at] != BUFFER:
+            raise Malformed("not_bytes", at)
+        size = data[at + 1]
+        if size < 0x80 and size <= most:
+            at += 2
+        else:
+            size, at = read_uint(data, at + 1, most)
+        end = at + size
+        if end > end_of_data:
+            raise IndexError
+        add((ItemId(client, own), key, data[at:end]))
+        at = end
+    return at
+
+
+def _read_place(
+    data: bytes, at: int, info: int, client: int, clock: int, found: _Found
+) -> tuple[int, tuple[int, int] | None]:
+    """Reads the origins of an item; gives the offset behind them, and the item that it follows, if it follows one."""
+    left: tuple[int, int] | None = None
     for flag in (_ORIGIN, _RIGHT_ORIGIN):
         if not info & flag:
             continue
@@ -183,8 +208,9 @@ def _read_place(data: bytes, at: int, info: int, client: int, clock: int, found:
             # hide one of them, and a long row of them costs pycrdt the square of its length.
             if found.root is Root.MAP and (origin_client, origin_clock) in found.origins:
                 raise Malformed("origin_taken", origin_at)
-            found.origins[origin_client, origin_clock] = origin_at
-    return at
+            left = (origin_client, origin_clock)
+            found.origins[left] = origin_at
+    return at, left
 
 
 def _read_key(data: bytes, at: int, found: _Found) -> tuple[str, int]:
@@ -198,7 +224,7 @@ def _read_key(data: bytes, at: int, found: _Found) -> tuple[str, int]:
         raise Malformed("bad_key", key_at)
     if key in found.keys:
         raise Malformed("duplicate_key", key_at)
-    found.keys.add(key)
+    found.keys[key] = None
     return key, end
 
 

@@ -1,10 +1,13 @@
 """What document updates hold, as values; clocks count the values that a client inserted into a document."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
+
+from crdtmed.limits import MAX_CLOCK
 
 
 class Root(Enum):
@@ -75,9 +78,33 @@ class RelayUpdate:
     ``inserted`` holds each value with its id, and with its key where that is on the wire (an overwrite has
     none: its key is that of the item it follows). ``clients`` gives the first clock and the clock behind the
     last one of each client's structs, deleted ones included. ``deletes`` are ranges of (client, first clock,
-    length).
+    length). ``keys`` are all keys on the wire, ``follows`` the items of the Map that take another's place, each
+    (client, clock of its last value) with the (client, clock) that it follows; an Array has neither.
     """
 
     inserted: tuple[tuple[ItemId, str | None, bytes], ...]
     clients: Mapping[int, tuple[int, int]]
     deletes: tuple[tuple[int, int, int], ...]
+    keys: Collection[str] = field(default=(), compare=False)
+    follows: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict, compare=False)
+
+    def alone(self, root: Root) -> dict[str, bytes] | list[bytes] | None:
+        """What an empty document with this ``root`` holds after this update alone: a map by key, or a log's values.
+
+        None where that cannot be told without pycrdt: of a key that is written twice, or that follows what is deleted.
+        """
+        if root is Root.ARRAY:
+            if not self.deletes:
+                return [value for _, _, value in self.inserted]
+            return [value for at, _, value in self.inserted if not self._deleted(at)]
+        if self.follows or self.deletes or any(key is None for _, key, _ in self.inserted):
+            return None
+        return {key: value for _, key, value in self.inserted if key is not None}
+
+    def _deleted(self, at: ItemId) -> bool:
+        """Whether an item is deleted: ranges come by client and clock, none within another."""
+        index = bisect_right(self.deletes, (at.client, at.clock, MAX_CLOCK)) - 1
+        if index < 0:
+            return False
+        client, clock, length = self.deletes[index]
+        return client == at.client and clock <= at.clock < clock + length
