@@ -4,6 +4,7 @@ On the wire a statement is ``signature (64 bytes) || body``; the body is the Mes
 signature covers the exact bytes of the body, which are never encoded again.
 """
 
+from itertools import pairwise
 from typing import Annotated, Final
 
 import msgspec
@@ -117,7 +118,7 @@ def decode(data: bytes) -> SignedStatement:
     if not is_target(statement.document):
         raise BadStatement("document_unknown", f"{statement.document!r} names no document and no log")
     seen = statement.seen
-    if len(seen) > 1 and any(a >= b for a, b in zip(seen, seen[1:], strict=False)):
+    if len(seen) > 1 and any(a >= b for a, b in pairwise(seen)):
         raise BadStatement("seen_unordered", "references in seen must ascend and be distinct")
     return SignedStatement(statement, data)
 

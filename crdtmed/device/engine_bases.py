@@ -13,6 +13,7 @@ from crdtmed.codec import Undecodable
 from crdtmed.device import engine_subset, store
 from crdtmed.device.engine_core import DIRECTORY, READER, Check, Core
 from crdtmed.device.engine_types import Alarm, Event
+from crdtmed.device.outbox import Phase
 from crdtmed.device.replicas import Held, fresh
 from crdtmed.device.session import BaseCame, RunCame
 from crdtmed.device.store import BaseRow
@@ -45,7 +46,7 @@ class Burst:
     lacking: list[tuple[str, str, bytes]] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    changed: set[str] = field(default_factory=set)
+    changed: dict[str, None] = field(default_factory=dict)
     judged_back: list[str] = field(default_factory=list)
     restamp: list[str] = field(default_factory=list)
     directory: bytes = b""
@@ -63,7 +64,7 @@ async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
     merges = held is not None and row is not None and row.epoch == base.epoch and row.position <= base.position
     target = held if merges and held is not None else fresh(READER, name)
     try:
-        target.applied(target.replica.apply(base.update))
+        values = target.applied(target.replica.apply(base.update))
         if not _digest_holds(core, burst, target, came):
             raise Mismatch("it is not what its digest says")
     except (Malformed, ReplicaBroken, Mismatch) as error:
@@ -85,7 +86,7 @@ async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
     burst.wholes[name] = target.replica.snapshot() if merges else base.update
     burst.runs.pop(name, None)
     target.since_snapshot = 0
-    _noticed(core, burst, target)
+    _noticed(core, burst, target, values)
     if core.session is not None:
         core.session.took(name, base.epoch, base.position)
 
@@ -114,9 +115,10 @@ async def take_run(core: Core, burst: Burst, run: RunCame) -> None:
         burst.synced.add(name)
         core.rows[name] = BaseRow(name, row.epoch, row.position, row.verified, core.ports.now_ms())
         return
+    values: list[bytes] = []
     try:
         for update in run.updates:
-            held.applied(held.replica.apply(update))
+            values += held.applied(held.replica.apply(update))
     except (Malformed, ReplicaBroken) as error:
         core.held.pop(name, None)
         burst.runs.pop(name, None)
@@ -131,7 +133,7 @@ async def take_run(core: Core, burst: Burst, run: RunCame) -> None:
         held.since_snapshot = 0
     else:
         burst.runs.setdefault(name, (run.first, []))[1].extend(run.updates)
-    _noticed(core, burst, held)
+    _noticed(core, burst, held, values)
 
 
 def write(burst: Burst, rows: Mapping[str, BaseRow], now: int, connection: Connection) -> None:
@@ -139,9 +141,7 @@ def write(burst: Burst, rows: Mapping[str, BaseRow], now: int, connection: Conne
 
     A document that was purged meanwhile is not among them.
     """
-    for name, snapshot in burst.wholes.items():
-        if name in rows:
-            store.put_base(connection, rows[name], snapshot)
+    store.put_bases(connection, [(rows[name], snapshot) for name, snapshot in burst.wholes.items() if name in rows])
     for name, (first, updates) in burst.runs.items():
         if name in rows:
             store.add_updates(connection, name, first, updates, now)
@@ -179,17 +179,20 @@ def read_the_directory(core: Core, burst: Burst, held: Held, verified: bytes = b
         core.ports.anchored(found.anchor)
 
 
-def _noticed(core: Core, burst: Burst, held: Held) -> None:
-    """What follows from new content: views change, own statements are found, waiting ones may go."""
+def _noticed(core: Core, burst: Burst, held: Held, values: Sequence[bytes]) -> None:
+    """What follows from new ``values``: views change, own statements are found, waiting ones may go."""
     name = held.document.name
-    burst.changed.add(name)
+    burst.changed[name] = None
     burst.synced.discard(name)
     if name == DIRECTORY:
         read_the_directory(core, burst, held)
     if held.document.written_by_devices:
-        if any(item.awaits is not None for item in core.outbox.waiting()):
+        for item in core.outbox.admitted(values):
+            held.own(item.said.signed)
+            if item.phase is not Phase.JUDGED:
+                core.found.add(item.ref)
+        if core.outbox.awaits_others:
             core.outbox.arrived(held.statements().keys())
-        core.found.update(core.outbox.admitted(held.unverified))
     for trouble in held.troubles:
         burst.alarms.append(Alarm(trouble.code, trouble.says))
     held.troubles.clear()

@@ -67,10 +67,16 @@ class Writer:
 
 @dataclass(slots=True, eq=False)
 class Core:
-    """The engine's memory.  ``number`` and ``stamp`` are the last ones given out; ``offset_ms`` is what the relay's
-    clock is ahead of this device's; ``days`` how many days of logs are held; ``hand_again`` the references of what was
+    """The engine's memory.
+
+    ``number`` and ``stamp`` are the last ones given out; ``offset_ms`` is what the relay's clock is ahead of this
+    device's; ``days`` how many days of logs are held; ``hand_again`` the references of what was
     handed back and is to be handed back once more at ``hand_again_at`` (device's clock, ms); ``shown`` are views, each
-    with the changes after which it must be made anew, and ``changes`` counts these."""
+    with the changes after which it must be made anew, and ``changes`` counts these; ``bursts`` counts those of the
+    relay's frames.  ``queues`` are the patients in the queue of each site, by register; ``subset`` counts changes of
+    the scopes asked for, ``wanted`` is what `crdtmed.device.engine_subset.wanted` gave last and for what, ``asked``
+    what was last subscribed to in which conversation.
+    """
 
     ports: Ports
     anchor: Anchor
@@ -99,7 +105,12 @@ class Core:
     hand_attempts: int = 0
     found: set[str] = field(default_factory=set)
     withdrawn: dict[str, str] = field(default_factory=dict)
+    queues: dict[str, dict[str, str]] = field(default_factory=dict)
     queue_patients: frozenset[str] = frozenset()
+    subset: int = 0
+    wanted: tuple[object, tuple[str, ...]] = (None, ())
+    asked: tuple[int, tuple[str, ...]] | None = None
+    bursts: int = 0
     inbox_open: int = 0
     saying: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiters: dict[str, list[asyncio.Future[State]]] = field(default_factory=dict)
@@ -202,6 +213,7 @@ class Core:
         self.held.pop(document, None)
         self.rows.pop(document, None)
         self.writers.pop(document, None)
+        self.queues.pop(document, None)
         await self.ports.database.run(lambda connection: store.drop_base(connection, (document,)))
         if self.session is not None:
             self.session.refuse(document)

@@ -46,6 +46,7 @@ async def receive(core: Core, data: Sequence[bytes]) -> None:
     if session is None:
         return
     burst, final = Burst(), list[Verdict]()
+    core.bursts += 1
     try:
         for frame in data:
             for event in session.receive(frame, core.ports.now_ms()):
@@ -198,12 +199,13 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
     now = core.ports.now_ms()
     verified = engine_verify.verified_lately(core)
     # The store works on a thread of its own: it is handed what stands now, not what others may change meanwhile.
-    rows, head = dict(core.rows), core.head
+    rows = {name: core.rows[name] for name in (*burst.wholes, *burst.runs) if name in core.rows}
+    head = core.head
 
-    def work(connection: Connection) -> int:
+    def work(connection: Connection) -> int | None:
         engine_bases.write(burst, rows, now, connection)
         engine_verify.keep_verified(verified, connection)
-        engine_verdicts.write(core, final, connection)
+        told = engine_verdicts.write(core, final, connection)
         store.remove(connection, [item.said.number for item in leaving])
         store.drop_hand_back(connection, burst.judged_back)
         if burst.directory:
@@ -211,13 +213,15 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
             store.keep_bytes(connection, store.DIRECTORY, burst.directory)
         for alarm in burst.alarms:
             inbox.put(connection, alarm.code, alarm.says, now)
-        return inbox.count(connection)
+        return inbox.count(connection) if told or burst.alarms else None
 
-    core.inbox_open = await core.ports.database.run(work)
+    inbox_open = await core.ports.database.run(work)
+    core.inbox_open = core.inbox_open if inbox_open is None else inbox_open
     for item in leaving:
-        core.judged.discard(item.statement.ref)
-        core.outbox.remove(item.statement.ref)
-        burst.changed.add(item.statement.document)
+        core.judged.discard(item.ref)
+        core.found.discard(item.ref)
+        core.outbox.remove(item.ref)
+        burst.changed[item.statement.document] = None
 
 
 async def _told(core: Core, burst: Burst, final: list[Verdict]) -> None:
@@ -230,11 +234,12 @@ async def _told(core: Core, burst: Burst, final: list[Verdict]) -> None:
             shown.pop(ref, None)
     if burst.restamp:
         await engine_heal.restamp(core, burst.restamp)
-    if any(name.startswith("site/") and name.count("/") == 1 for name in burst.changed):
-        await engine_subset.follow_queues(core)
+    sites = [name for name in burst.changed if name in core.scopes and name.startswith("site/")]
+    if sites:
+        await engine_subset.follow_queues(core, sites)
     for event in (*burst.alarms, *burst.events):
         core.tell(event)
-    for name in sorted(burst.changed):
+    for name in burst.changed:
         core.changed(name)
     _progress(core, burst, final)
     engine_revoked.notice(core)
@@ -246,12 +251,12 @@ def _progress(core: Core, burst: Burst, final: list[Verdict]) -> None:
     session = core.session
     if session is None:
         return
-    behind = sum(not place.live for place in session.places.values())
+    behind = session.behind
     if core.sync_total and (burst.wholes or burst.runs or burst.synced):
         core.tell(Progress("sync", core.sync_total - min(behind, core.sync_total), core.sync_total))
         core.sync_total = core.sync_total if behind else 0
     if core.flush_total > 1 and final:
-        waiting = sum(1 for item in core.outbox.items.values() if item.verdict is None or not item.verdict.final)
+        waiting = len(core.outbox) - len(core.judged)
         core.tell(Progress("flush", max(0, core.flush_total - waiting), core.flush_total))
         core.flush_total = core.flush_total if waiting else 0
 

@@ -9,6 +9,8 @@ from crdtmed.device import store
 from crdtmed.device.engine_core import DIRECTORY, FORMULARY, Core
 from crdtmed.device.engine_types import Evicted
 from crdtmed.device.outbox import scope_of
+from crdtmed.device.replicas import Held
+from crdtmed.device.session import Stage
 from crdtmed.documents import DocumentKind, parse
 from crdtmed.limits import MAX_REGISTER_BYTES
 from crdtmed.policies.server_authoritative import is_withdrawn
@@ -25,14 +27,17 @@ def documents_of(scope: str, relay_ms: int, days: int) -> tuple[str, ...]:
 
 
 def wanted(core: Core) -> tuple[str, ...]:
-    """Every document that this device wants now: the directory first, since the rest is verified by it."""
+    """Every document that this device wants now: the directory first, since the rest is verified by it.
+
+    The same object until that changes.
+    """
     now = core.relay_now()
-    scopes = sorted(core.scopes | {documents.patient(patient) for patient in core.queue_patients})
-    return tuple(
-        dict.fromkeys(
-            (DIRECTORY, FORMULARY, *(name for scope in scopes for name in documents_of(scope, now, core.days)))
-        )
-    )
+    of = (documents.utc_date(now), core.days, core.subset, core.queue_patients)
+    if core.wanted[0] != of:
+        scopes = sorted(core.scopes | {documents.patient(patient) for patient in core.queue_patients})
+        names = (name for scope in scopes for name in documents_of(scope, now, core.days))
+        core.wanted = (of, tuple(dict.fromkeys((DIRECTORY, FORMULARY, *names))))
+    return core.wanted[1]
 
 
 def wants(core: Core, names: Iterable[str]) -> list[tuple[str, str, int]]:
@@ -51,8 +56,10 @@ async def subscribe(core: Core, scopes: Sequence[str]) -> None:
     now = core.ports.now_ms()
     await core.ports.database.run(lambda connection: store.subscribe(connection, scopes, now))
     core.scopes.update(scopes)
+    core.subset += 1
     for name in [name for name in core.withdrawn if scope_of(name) in scopes]:
         del core.withdrawn[name]
+    core.asked = None
     ask(core)
 
 
@@ -60,6 +67,7 @@ async def unsubscribe(core: Core, scopes: Sequence[str]) -> None:
     """Holds these no more: their cache is purged, what was said about them is still sent."""
     await core.ports.database.run(lambda connection: store.unsubscribe(connection, scopes))
     core.scopes.difference_update(scopes)
+    core.subset += 1
     await purge_unwanted(core)
 
 
@@ -83,6 +91,7 @@ async def purge(core: Core, names: Sequence[str]) -> None:
         core.held.pop(name, None)
         core.rows.pop(name, None)
         core.writers.pop(name, None)
+        core.queues.pop(name, None)
     await core.ports.database.run(lambda connection: store.drop_base(connection, names))
     for name in names:
         core.changed(name)
@@ -91,16 +100,20 @@ async def purge(core: Core, names: Sequence[str]) -> None:
 def ask(core: Core) -> None:
     """Subscribes to what is wanted and not subscribed to yet: new scopes, and the segments of a new day."""
     session = core.session
-    if session is None or not core.pushes_in_flight:
+    if session is None or session.stage is not Stage.OPEN:
         return
+    names = wanted(core)
+    asked, core.asked = core.asked, (core.conversation, names)
+    if asked is not None and asked[0] == core.conversation and asked[1] is names:
+        return  # nothing has changed since
     missing = [
         name
-        for name in wanted(core)
+        for name in names
         if name not in session.places and name not in core.withdrawn and scope_of(name) not in core.withdrawn
     ]
     if missing:
         session.subscribe(wants(core, missing))
-        core.sync_total = max(core.sync_total, sum(not place.live for place in session.places.values()))
+        core.sync_total = max(core.sync_total, session.behind)
         core.wake()
 
 
@@ -123,22 +136,42 @@ async def evicted(core: Core, name: str, code: str) -> None:
     core.tell(Evicted(name, code))
 
 
-async def follow_queues(core: Core) -> None:
+async def follow_queues(core: Core, sites: Sequence[str] | None = None) -> None:
     """Holds the patients whose prescriptions wait in the queues of the sites that are held.
 
-    One that leaves the queue is kept until the device connects anew, so that nothing vanishes under somebody's hands.
+    ``sites`` are those that changed, None for all.  A patient that leaves the queue is kept until the device connects
+    anew, so that nothing vanishes under somebody's hands.
     """
-    found: set[str] = set()
-    for scope in sorted(core.scopes):
+    came: set[str] = set()
+    for scope in sorted(core.scopes) if sites is None else sites:
         held = await core.hold(scope) if scope.startswith("site/") else None
         if held is None:
-            continue
-        for key, register in held.registers().items():
-            if key.startswith(QUEUE) and not is_withdrawn(register):
-                try:
-                    found.add(_decode_queue(bytes(register.value)).patient)
-                except Undecodable as error:
-                    await core.alarm("unreadable", f"{scope} {key}: {error.says}")
-    live = core.session is not None and bool(core.session.places)
-    core.queue_patients = frozenset(core.queue_patients | found) if live else frozenset(found)
+            core.queues.pop(scope, None)
+        else:
+            came |= await _follow(core, scope, held)
+    if core.session is not None and core.session.places:
+        if not came <= core.queue_patients:
+            core.queue_patients |= came
+    else:
+        core.queue_patients = frozenset(patient for queue in core.queues.values() for patient in queue.values())
     ask(core)
+
+
+async def _follow(core: Core, scope: str, held: Held) -> set[str]:
+    """Brings the queue of a site up to date; gives the patients that came into it."""
+    changed = held.changed_keys()
+    if changed is None:
+        core.queues[scope] = {}
+        changed = set(held.registers())
+    queue = core.queues.setdefault(scope, {})
+    came: set[str] = set()
+    for key in sorted(changed):
+        register = held.register(key) if key.startswith(QUEUE) else None
+        queue.pop(key, None)
+        if register is not None and not is_withdrawn(register):
+            try:
+                queue[key] = _decode_queue(bytes(register.value)).patient
+                came.add(queue[key])
+            except Undecodable as error:
+                await core.alarm("unreadable", f"{scope} {key}: {error.says}")
+    return came

@@ -43,22 +43,30 @@ def take(core: Core, burst: Burst, verdicts: Sequence[bytes]) -> list[Verdict]:
     return final
 
 
-def write(core: Core, final: Sequence[Verdict], connection: Connection) -> None:
-    """Keeps final verdicts, and puts into the inbox what a person must look at; the caller's transaction carries it."""
+def write(core: Core, final: Sequence[Verdict], connection: Connection) -> bool:
+    """Keeps final verdicts, and puts into the inbox what a person must look at; the caller's transaction carries it.
+
+    Gives whether the inbox may have changed.
+    """
     now = core.ports.now_ms()
     own = [verdict for verdict in final if verdict.ref.startswith(f"{core.ports.device}.")]
     store.put_verdicts(connection, own, now)
+    told = False
+    accepted: list[str] = []
     for verdict in own:
         item = core.outbox.items.get(verdict.ref)
         if item is None:
             _judged_anew(connection, verdict, now)
+            told = True
             continue
         if verdict.status is not Status.ACCEPTED:
             inbox.put(connection, verdict.code, says(verdict.reason), now, item.said.signed, verdict)
+            told = True
             continue
-        inbox.close_of(connection, verdict.ref)
+        accepted.append(verdict.ref)
         if is_request(item.statement.kind) or item.statement.kind is Kind.DRAFT_WRITE:
             store.keep_request(connection, item.said.signed, now)
+    return inbox.close_of(connection, accepted) or told
 
 
 def _judged_anew(connection: Connection, verdict: Verdict, now: int) -> None:
@@ -70,7 +78,7 @@ def _judged_anew(connection: Connection, verdict: Verdict, now: int) -> None:
     if verdict.status is not Status.ACCEPTED:
         inbox.put(connection, verdict.code, says(verdict.reason), now, signed, verdict)
         return
-    inbox.close_of(connection, verdict.ref)
+    inbox.close_of(connection, [verdict.ref])
     if is_request(signed.statement.kind) or signed.statement.kind is Kind.DRAFT_WRITE:
         # The next relay that is restored may lack it as well.
         store.keep_request(connection, signed, now)
@@ -102,7 +110,7 @@ def _judged(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:
     core.outbox.judged(item, verdict)
     core.judged.add(verdict.ref)
     core.found.discard(verdict.ref)
-    burst.changed.add(item.statement.document)
+    burst.changed[item.statement.document] = None
     if Flag.CLOCK_SUSPECT in verdict.flags:
         # Stamps start again from the relay's time, else everything said from now on would be suspect too.
         core.stamp = clock.stamp(core.relay_now())

@@ -1,13 +1,14 @@
 """Authors are verified behind what is shown: a snapshot is usable at once, and nothing is done to it before."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from crdtmed import documents, keys, signed, statement
 from crdtmed.aggregates.dispensing_event import Dispense
 from crdtmed.contract import Kind
 from crdtmed.device import store
-from crdtmed.device.engine_core import Check, Core
+from crdtmed.device.engine_core import DIRECTORY, Check, Core
 from crdtmed.device.engine_types import NotVerified, Progress, Utterance
 from crdtmed.device.outbox import scope_of
 from crdtmed.device.replicas import Held, is_register_document
@@ -63,38 +64,53 @@ async def require(core: Core, utterances: Sequence[Utterance]) -> None:
             )
 
 
-async def verify_all(core: Core) -> None:
-    """Verifies whatever is not, of the documents in memory."""
+async def verify_all(core: Core, calm: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Verifies whatever is not, of the documents in memory; what is in a hurry comes between, where ``calm`` waits."""
     for held in list(core.held.values()):
-        if core.held.get(held.document.name) is held:
-            await verify_held(core, held)
+        if held.to_verify and core.held.get(held.document.name) is held:
+            await verify_held(core, held, calm)
 
 
-async def verify_held(core: Core, held: Held) -> None:
+async def verify_held(core: Core, held: Held, calm: Callable[[], Awaitable[None]] | None = None) -> None:
     """Verifies the authors of a document as far as their certificates are here."""
-    if held.document.name == "directory":
+    if held.document.name == DIRECTORY:
         return
-    authors = await _authors(core, held)
     done, total = 0, len(held.unverified)
     parked: set[bytes] = set()
     while True:
-        values = [value for value in held.unverified if value not in parked][:BATCH]
-        if not values:
+        if calm is not None:
+            await calm()
+        async with held.verifying:  # several may wait for the same document: each value is verified once
+            checked = await _verify_some(core, held, parked)
+        if not checked:
             break
-        checks = [_check(core, held, value, authors) for value in values]
-        known = [(value, check) for value, check in zip(values, checks, strict=True) if check is not None]
-        parked.update(value for value, check in zip(values, checks, strict=True) if check is None)
-        good = await core.ports.verify([check for _, check in known])
-        for (value, check), holds in zip(known, good, strict=True):
-            held.unverified.pop(value, None)
-            if not holds and not _other_key(core, held, value, check):
-                await _forged(core, held, value)
-        done += len(known)
+        done += checked
         if total > BATCH:
-            core.tell(Progress("verify", done, max(total, done)))
+            core.tell(Progress("verify", min(done, total), total))
     if not held.unverified and held.verified < held.replica.position:
         held.verified = held.replica.position
         core.newly_verified.add(held.document.name)
+
+
+async def _verify_some(core: Core, held: Held, parked: set[bytes]) -> int:
+    """Verifies a batch; gives how many it looked at.  Those whose key is not here yet are ``parked``."""
+    await _read(core, held)
+    values = list(itertools.islice((value for value in held.unverified if value not in parked), BATCH))
+    if not values:
+        return 0
+    known: list[tuple[bytes, Check]] = []
+    for value in values:
+        check = _check(core, held, value)
+        if check is None:
+            parked.add(value)
+        else:
+            known.append((value, check))
+    good = await core.ports.verify([check for _, check in known])
+    for (value, check), holds in zip(known, good, strict=True):
+        held.unverified.pop(value, None)
+        if not holds and not _other_key(core, held, value, check):
+            await _forged(core, held, value)
+    return len(values)
 
 
 def verified_lately(core: Core) -> list[tuple[str, str, int]]:
@@ -117,27 +133,25 @@ def keep_verified(verified: list[tuple[str, str, int]], connection: Connection) 
         store.mark_verified(connection, name, epoch, position)
 
 
-async def _authors(core: Core, held: Held) -> dict[bytes, str]:
-    """Reads a document as views do, tells what is wrong with it, and gives the author devices of its statements."""
+async def _read(core: Core, held: Held) -> None:
+    """Reads a document as views do, and tells what is wrong with it."""
     if is_register_document(held.document):
         held.registers()
-        authors = {}
-    else:
-        authors = {one.encoded: one.statement.device for one in held.statements().values()} if held.unverified else {}
+    elif held.unverified:
+        held.statements()
     troubles, held.troubles = held.troubles, []
     for trouble in troubles:
         await core.alarm(trouble.code, trouble.says)
-    return authors
 
 
-def _check(core: Core, held: Held, value: bytes, authors: Mapping[bytes, str]) -> Check | None:
+def _check(core: Core, held: Held, value: bytes) -> Check | None:
     """The signature to verify; None where the key is not here yet."""
     body, signature = value[keys.SIGNATURE_BYTES :], value[: keys.SIGNATURE_BYTES]
     if is_register_document(held.document):
         candidates = _relay_keys(core, value)
         return (candidates[0], signed.TAGS[Register], body, signature) if candidates else None
     try:
-        device = authors.get(value) or statement.decode(value).statement.device
+        device = (held.unverified.get(value) or statement.decode(value)).statement.device
     except statement.BadStatement:
         return (b"", statement.TAG, body, signature)
     if device == core.ports.device:

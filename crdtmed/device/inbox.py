@@ -1,5 +1,6 @@
 """The inbox: what a person must look at, each entry whole, with its reason and what can be done."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -83,9 +84,11 @@ def close(connection: Connection, entry: int) -> bool:
     return row is not None
 
 
-def close_of(connection: Connection, ref: str) -> None:
-    """Marks the entry of a statement as done: it was resolved, or accepted after all."""
-    connection.execute("UPDATE inbox SET open = 0 WHERE ref = ?", (ref,))
+def close_of(connection: Connection, refs: Sequence[str]) -> bool:
+    """Marks the entries of statements as done: they were resolved, or accepted after all; whether there were any."""
+    before = connection.execute("SELECT total_changes()").fetchone()
+    connection.executemany("UPDATE inbox SET open = 0 WHERE ref = ? AND open = 1", [(ref,) for ref in refs])
+    return bool(connection.execute("SELECT total_changes()").fetchone() != before)
 
 
 def count(connection: Connection) -> int:

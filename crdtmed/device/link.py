@@ -24,6 +24,10 @@ from crdtmed.limits import HANDSHAKE_TIMEOUT_MS, KEEPALIVE_MS, MAX_RELAY_FRAME_B
 
 BURST: Final = 256
 """Frames that are taken in at once, and that may wait to be."""
+CALM_S: Final = 0.05
+"""So long nothing must have come before authors are verified in the background…"""
+CALM_LOOKS: Final = 20
+"""…or so often it was waited for, and then it is done all the same."""
 _LOG: Final = logging.getLogger("crdtmed.link")
 _LOG.setLevel(logging.INFO)  # at DEBUG websockets writes down the bytes of frames, a password among them
 _LOST: Final = (OSError, WebSocketException, TimeoutError, EOFError)
@@ -89,7 +93,7 @@ async def run(core: Core, dial: Dial, pause: Callable[[float], Awaitable[None]] 
 
     What goes wrong is told as `Disconnected`; a store that cannot be written is waited for, too.
     """
-    verifying = asyncio.create_task(_verify(core))
+    verifying = asyncio.create_task(_verify(core, pause))
     attempts = 0
     try:
         while True:
@@ -198,11 +202,21 @@ async def _wait(core: Core, awake: asyncio.Event, session: Session) -> None:
             raise
 
 
-async def _verify(core: Core) -> None:
-    """Verifies authors whenever something came."""
+async def _verify(core: Core, pause: Callable[[float], Awaitable[None]]) -> None:
+    """Verifies authors whenever something came, as soon as no more comes: people wait for what is on its way."""
+
+    seen = looks = 0
+
+    async def calm() -> None:
+        nonlocal seen, looks
+        while core.bursts != seen and looks < CALM_LOOKS:
+            seen, looks = core.bursts, looks + 1
+            await pause(CALM_S)
+
     while True:
         await core.to_verify.wait()
         core.to_verify.clear()
+        looks = 0
         with suppress(StoreError):
-            await engine_verify.verify_all(core)
+            await engine_verify.verify_all(core, calm)
         core.wake()

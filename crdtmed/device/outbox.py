@@ -42,6 +42,7 @@ class Item:
     """
 
     said: Said
+    ref: str
     scope: str
     phase: Phase = Phase.WAITING
     verdict: Verdict | None = None
@@ -115,7 +116,9 @@ class Outbox:
         self._waiting: dict[int, Item] = {}
         self._unsettled: dict[str, dict[int, Item]] = {}
         self._by_target: dict[str, dict[str, Item]] = {}
-        self._flights: dict[int, list[Item]] = {}
+        self._by_value: dict[bytes, Item] = {}
+        self._awaiting: dict[str, Item] = {}
+        self._flights: dict[int, dict[str, Item]] = {}
         self._flight_of: dict[str, int] = {}
         self._next_flight = 0
         self._unordered = False
@@ -126,9 +129,10 @@ class Outbox:
     def add(self, said: Said, verdict: Verdict | None = None) -> Item:
         """Takes a statement in; a final ``verdict`` makes it judged."""
         of = said.signed.statement
-        item = Item(said, scope_of(of.document), verdict=verdict)
-        self.items[of.ref] = item
-        self._by_target.setdefault(of.document, {})[of.ref] = item
+        item = Item(said, of.ref, scope_of(of.document), verdict=verdict)
+        self.items[item.ref] = item
+        self._by_target.setdefault(of.document, {})[item.ref] = item
+        self._by_value[said.signed.encoded] = item
         if verdict is not None and verdict.final:
             item.phase = Phase.JUDGED
         else:
@@ -136,9 +140,16 @@ class Outbox:
             self._unsettled.setdefault(item.scope, {})[of.number] = item
         return item
 
-    def admitted(self, values: Container[bytes]) -> list[str]:
-        """The references of those whose bytes are among ``values``."""
-        return [item.statement.ref for item in self.items.values() if item.said.signed.encoded in values]
+    def admitted(self, values: Iterable[bytes]) -> list[Item]:
+        """Those whose bytes are among ``values``."""
+        if not self._by_value:
+            return []
+        return [item for value in values if (item := self._by_value.get(value)) is not None]
+
+    @property
+    def awaits_others(self) -> bool:
+        """Whether some wait for the statement of another."""
+        return bool(self._awaiting)
 
     def of(self, target: str) -> Iterable[Item]:
         """The items of a document or log, in the order of their numbers."""
@@ -148,6 +159,7 @@ class Outbox:
         """Takes a statement out, whatever its phase."""
         item = self.items.pop(ref)
         self._by_target[item.statement.document].pop(ref)
+        self._by_value.pop(item.said.signed.encoded, None)
         self._settle(item)
 
     def replace(self, item: Item, said: Said) -> None:
@@ -155,7 +167,9 @@ class Outbox:
         self._land(item)
         self._waiting.pop(item.statement.number, None)
         self._unsettled.get(item.scope, {}).pop(item.statement.number, None)
+        self._by_value.pop(item.said.signed.encoded, None)
         item.said = said
+        self._by_value[said.signed.encoded] = item
         item.stale = False
         item.phase = Phase.WAITING
         self._waiting[said.number] = item
@@ -175,6 +189,10 @@ class Outbox:
         item.verdict = verdict
         item.not_before = not_before
         item.awaits = awaits
+        if awaits is None:
+            self._awaiting.pop(item.ref, None)
+        else:
+            self._awaiting[item.ref] = item
         self._waiting[item.statement.number] = item
         self._unordered = True
 
@@ -188,12 +206,11 @@ class Outbox:
         self._unordered = True
         return landed
 
-    def arrived(self, refs: Iterable[str]) -> None:
+    def arrived(self, refs: Container[str]) -> None:
         """What some statements wait for has come: they may be sent at once."""
-        come = set(refs)
-        for item in self._waiting.values():
-            if item.awaits in come:
-                item.awaits, item.not_before = None, 0
+        for item in [item for item in self._awaiting.values() if item.awaits in refs]:
+            item.awaits, item.not_before = None, 0
+            del self._awaiting[item.ref]
 
     @property
     def in_flight(self) -> int:
@@ -202,7 +219,7 @@ class Outbox:
 
     def flying(self) -> list[Item]:
         """The statements that were sent and have no verdict."""
-        return [item for items in self._flights.values() for item in items]
+        return [item for items in self._flights.values() for item in items.values()]
 
     def waiting(self) -> Iterable[Item]:
         """The statements that are to be sent, in order."""
@@ -235,14 +252,15 @@ class Outbox:
         """A parcel went out."""
         flight = self._next_flight
         self._next_flight += 1
-        self._flights[flight] = list(parcel.items)
+        self._flights[flight] = {item.ref: item for item in parcel.items}
         for item in parcel.items:
             item.phase = Phase.FLYING
             item.document = parcel.document
             item.attempts += 1
             item.awaits = None
-            self._flight_of[item.statement.ref] = flight
-            self._waiting.pop(item.statement.number, None)
+            self._awaiting.pop(item.ref, None)
+            self._flight_of[item.ref] = flight
+            self._waiting.pop(item.said.number, None)
 
     def next_due(self, now_ms: int) -> int | None:
         """When a statement that waits for its time may next be sent (device's clock, ms); None for never."""
@@ -273,15 +291,17 @@ class Outbox:
 
     def _settle(self, item: Item) -> None:
         self._land(item)
-        self._waiting.pop(item.statement.number, None)
-        self._unsettled.get(item.scope, {}).pop(item.statement.number, None)
+        self._awaiting.pop(item.ref, None)
+        number = item.said.number
+        self._waiting.pop(number, None)
+        self._unsettled.get(item.scope, {}).pop(number, None)
 
     def _land(self, item: Item) -> None:
-        flight = self._flight_of.pop(item.statement.ref, None)
+        flight = self._flight_of.pop(item.ref, None)
         if flight is None:
             return
         rest = self._flights[flight]
-        rest.remove(item)
+        del rest[item.ref]
         if not rest:
             del self._flights[flight]
 

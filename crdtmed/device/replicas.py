@@ -1,5 +1,6 @@
 """The bases that are in memory: what the relay admitted, decoded when read, and its authors yet to be verified."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -24,24 +25,70 @@ class Trouble:
 
 
 @dataclass(slots=True, eq=False)
+class Keys:
+    """Under which keys the items of a Map stand, so that an update says which keys it touches.
+
+    ``at`` knows the last item of each key by client and clock, of every key while it is ``complete``.
+    """
+
+    at: dict[tuple[int, int], str] = field(default_factory=dict)
+    complete: bool = True
+
+    def touched_by(self, read: RelayUpdate) -> set[str] | None:
+        """The keys whose values ``read`` may change; None where that cannot be told, and then all may have."""
+        at, touched = self.at, set(read.keys)
+        at.update((last, key) for key, last in read.keys.items())
+        for item in read.follows:
+            row = [item]
+            while row[-1] in read.follows and row[-1] not in at:
+                row.append(read.follows[row[-1]])
+            key = at.get(row[-1])
+            if key is None:
+                self.complete = False
+            else:
+                at.update(dict.fromkeys(row, key))
+                touched.add(key)
+        for origin in read.follows.values():
+            at.pop(origin, None)
+        for client, first, length in read.deletes:
+            if length < len(at):
+                found = [at.get((client, clock)) for clock in range(first, first + length)]
+            else:
+                found = [key for (by, clock), key in at.items() if by == client and first <= clock < first + length]
+            touched.update(key for key in found if key is not None)
+        told = self.complete or not (read.follows or read.deletes)
+        return touched if told else None
+
+
+@dataclass(slots=True, eq=False)
 class Held:
     """One document in memory.
 
-    ``unverified`` are values whose authors are not verified yet, ``bad`` those that are not authentic: they never
-    count.  ``verified`` is the position up to which every author was verified, ``since_snapshot`` how many
-    updates the store has after its snapshot.
+    ``unverified`` are values whose authors are not verified yet (of a log and of drafts each with its statement, once
+    that was read), ``bad`` those that are not authentic: they never count.  ``verified`` is the position up to which
+    every author was verified, ``since_snapshot`` how many updates the store has after its snapshot, ``verifying`` is
+    held by whoever verifies a part of it.
+
+    What is read is kept, and each update adds what it brought; whatever cannot be told from an update alone is read
+    anew as a whole.
     """
 
     replica: Replica
     verified: int
-    unverified: dict[bytes, None] = field(default_factory=dict)
+    unverified: dict[bytes, SignedStatement | None] = field(default_factory=dict)
     bad: set[bytes] = field(default_factory=set)
     troubles: list[Trouble] = field(default_factory=list)
     since_snapshot: int = 0
+    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
     _statements: dict[str, SignedStatement] = field(default_factory=dict)
     _registers: dict[str, tuple[Register, bytes]] = field(default_factory=dict)
     _raw: dict[str, bytes] = field(default_factory=dict)
     _fresh: list[bytes] = field(default_factory=list)
+    _keys: Keys = field(default_factory=Keys)
+    _known_keys: set[str] = field(default_factory=set)
+    _touched: set[str] = field(default_factory=set)
+    _own: dict[bytes, SignedStatement] = field(default_factory=dict)
+    _changed: set[str] | None = None
     _all_anew: bool = True
     _shown: Mapping[str, Register] | None = None
     _stamps: list[int] = field(default_factory=list)
@@ -52,25 +99,40 @@ class Held:
         """Which document this is."""
         return self.replica.document
 
-    def applied(self, read: RelayUpdate) -> None:
-        """An update was applied to the replica: reading takes in what it brought."""
-        if self.document.root is Root.MAP or read.deletes:
-            self._all_anew = True
+    def applied(self, read: RelayUpdate) -> list[bytes]:
+        """An update was applied to the replica: reading takes in what it brought; gives the values among that."""
+        values = [value for _, _, value in read.inserted]
+        if self.document.root is Root.MAP:
+            touched = self._keys.touched_by(read)
             if self.document.written_by_devices:
-                self.unverified.update((value, None) for _, _, value in read.inserted)
-        else:
-            values = [value for _, _, value in read.inserted]
-            self._fresh.extend(values)
-            self.unverified.update((value, None) for value in values)
-
-    def everything_unverified(self) -> None:
-        """Nothing is known about the authors: all of them are to be verified."""
-        self.unverified.update((value, None) for value in self.replica.values())
+                # Devices only insert, each under a new key; what else there is may hide what was there.
+                if touched is None or len(touched) != len(values) or not self._known_keys.isdisjoint(touched):
+                    self._all_anew = True
+                self._known_keys |= touched or set()
+            elif touched is None:
+                self._all_anew = True
+            else:
+                self._touched |= touched
+        elif read.deletes:
+            self._all_anew = True
+        if self.document.written_by_devices:
+            self.unverified.update(dict.fromkeys(values))
+            if self._all_anew:
+                self._fresh.clear()
+            else:
+                self._fresh += values
+        return values
 
     def forged(self, value: bytes) -> None:
         """A value is not by whom it says: it does not count."""
         self.bad.add(value)
         self._all_anew = True
+
+    @property
+    def to_verify(self) -> bool:
+        """Whether verifying it would do anything: a value, a trouble, or a position to be noted."""
+        unread = is_register_document(self.document) and (self._all_anew or bool(self._touched))
+        return bool(self.unverified or self.troubles or unread or self.verified < self.replica.position)
 
     def statements(self) -> Mapping[str, SignedStatement]:
         """The statements by reference, as the replica has them; of registers there are none."""
@@ -79,15 +141,21 @@ class Held:
         if self._all_anew:
             self._all_anew = False
             self._fresh = []
-            before = {one.encoded: one for one in self._statements.values()}
+            before = {one.encoded: one for one in self._statements.values()} | self._own
             self._statements = {}
             for value in self.replica.values():
                 self._take(value, before.get(value))
         elif self._fresh:
             fresh, self._fresh = self._fresh, []
             for value in fresh:
-                self._take(value, None)
+                self._take(value, self._own.get(value))
+        self._own.clear()
         return self._statements
+
+    def own(self, of: SignedStatement) -> None:
+        """A value came that is, byte for byte, what this device has signed: it is read, and its author verified."""
+        if self.unverified.pop(of.encoded, of) is None:
+            self._own[of.encoded] = of
 
     def succeeds(self, before: "Held") -> None:
         """This base takes the place of another of the same epoch: no register may be older than it was there."""
@@ -102,13 +170,27 @@ class Held:
 
     def registers(self) -> Mapping[str, Register]:
         """The registers by key, withdrawn ones included; the same object until something changes."""
-        if self._all_anew or self._shown is None:
-            self._all_anew = False
+        if self._all_anew or self._touched:
             self._read_registers()
+        if self._shown is None:
             self._shown = MappingProxyType(
                 {key: register for key, (register, data) in sorted(self._registers.items()) if data not in self.bad}
             )
         return self._shown
+
+    def register(self, key: str) -> Register | None:
+        """The register under one key, None where there is none; as `registers` has it."""
+        if self._all_anew or self._touched:
+            self._read_registers()
+        register, data = self._registers.get(key, (None, b""))
+        return register if data not in self.bad else None
+
+    def changed_keys(self) -> set[str] | None:
+        """The keys whose registers may have changed since the last time; None for all, the first time."""
+        if self._all_anew or self._touched:
+            self._read_registers()
+        changed, self._changed = self._changed, set()
+        return changed
 
     def content(self) -> Mapping[str, bytes]:
         """The bytes of a map by key."""
@@ -118,43 +200,57 @@ class Held:
         """The statements as views see them; the same object until something changes."""
         statements = self.statements()
         if self._entries is None:
-            self._entries = tuple([Entry(signed, Standing.CONFIRMED) for signed in statements.values()])
+            confirmed = Standing.CONFIRMED
+            self._entries = tuple([Entry(signed, confirmed) for signed in statements.values()])
         return self._entries
 
     def _take(self, value: bytes, known: SignedStatement | None) -> None:
         if value in self.bad:
             return
         try:
-            signed_statement = known if known is not None else statement.decode(value)
+            found = known if known is not None else statement.decode(value)
         except statement.BadStatement as error:
             self.bad.add(value)
             self.troubles.append(
                 Trouble("unreadable", f"{self.document.name} holds what is no statement: {error.says}")
             )
             return
-        if signed_statement.statement.document != self.document.target:
+        of = found.statement
+        if of.document != self.document.target:
             self.bad.add(value)
             self.troubles.append(
-                Trouble(
-                    "misplaced",
-                    f"{self.document.name} holds {signed_statement.statement.ref}, which belongs to "
-                    f"{signed_statement.statement.document}",
-                )
+                Trouble("misplaced", f"{self.document.name} holds {of.ref}, which belongs to {of.document}")
             )
             return
-        self._statements[signed_statement.statement.ref] = signed_statement
+        other = self._statements.setdefault(of.ref, found)
+        if other.encoded > value:
+            self._statements[of.ref] = found  # said twice, which no honest relay admits: which one is shown is the same
+        if value in self.unverified:
+            self.unverified[value] = found
         if known is None:
-            self._stamps.append(signed_statement.statement.stamp)
+            self._stamps.append(of.stamp)
 
     def _read_registers(self) -> None:
-        raw = self.replica.map()
-        for key in self._registers.keys() - raw.keys():
-            del self._registers[key]
-        for key, value in raw.items():
-            if self._raw.get(key) != value:
-                self.unverified[value] = None
+        """Reads the registers that updates have touched, or all."""
+        all_anew, self._all_anew = self._all_anew, False
+        touched, self._touched = self._touched, set()
+        raw = self.replica.map() if all_anew else {}
+        if all_anew:
+            touched = raw.keys() | self._raw.keys() | self._registers.keys()
+        for key in sorted(touched):
+            value = raw.get(key) if all_anew else self.replica.value(key)
+            if value is None:
+                self._registers.pop(key, None)
+                self._raw.pop(key, None)
+            elif self._raw.get(key) != value:
+                self._raw[key] = value
+                self.unverified.setdefault(value)
                 self._take_register(key, value)
-        self._raw = raw
+        self._shown = None
+        if all_anew or self._changed is None:
+            self._changed = None
+        else:
+            self._changed |= touched
 
     def _take_register(self, key: str, value: bytes) -> None:
         name = self.document.name
@@ -174,6 +270,8 @@ class Held:
                 Trouble("rolled_back", f"{name} {key}: version {register.version} came after {held[0].version}")
             )
             return
+        if held is not None:
+            self.unverified.pop(held[1], None)  # it is shown no more, and never again
         self._registers[key] = (register, value)
 
 
@@ -184,16 +282,13 @@ def is_register_document(document: Document) -> bool:
 
 def load(client: int, row: BaseRow, snapshot: bytes, updates: list[bytes]) -> Held:
     """A base from the store; raises `crdtmed.updates.Malformed` or `ReplicaBroken` where it is damaged."""
-    replica = Replica.load(row.document, client, snapshot, row.epoch, row.position)
-    for update in updates:
-        replica.apply(update)
-    held = Held(replica, row.verified, since_snapshot=len(updates))
-    if is_register_document(replica.document):
+    held = Held(Replica(row.document, client, row.epoch, row.position), row.verified, since_snapshot=len(updates))
+    for update in (snapshot, *updates):
+        held.applied(held.replica.apply(update))
+    if is_register_document(held.document):
         held.registers()  # registers are verified from what is read of them
-        if row.verified >= row.position:
-            held.unverified.clear()
-    elif row.verified < row.position and replica.document.written_by_devices:
-        held.everything_unverified()
+    if row.verified >= row.position:
+        held.unverified.clear()
     return held
 
 

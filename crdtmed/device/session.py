@@ -117,11 +117,15 @@ class Self:
 
 
 class Session:
-    """One conversation, from the first byte to the last."""
+    """One conversation, from the first byte to the last.
+
+    ``places`` are where the documents stand that were asked for, ``behind`` how many of them are not live yet.
+    """
 
     def __init__(self, own: Self) -> None:
         self.stage = Stage.GREETING
         self.places: dict[str, Place] = {}
+        self.behind = 0
         self.end: Closed | None = None
         self._own = own
         self._out: list[bytes] = []
@@ -163,14 +167,14 @@ class Session:
         """Asks for documents, each from its epoch and position on (empty and 0 where nothing is held)."""
         all_wants = [wire.Want(*want) for want in wants]
         for want in all_wants:
-            self.places[want.document] = Place(want.epoch, want.position, live=False)
+            self._stands(want.document, Place(want.epoch, want.position, live=False))
         for start in range(0, len(all_wants), MAX_SUBSCRIPTIONS_PER_FRAME):
             self._send(wire.Subscribe(tuple(all_wants[start : start + MAX_SUBSCRIPTIONS_PER_FRAME])))
 
     def unsubscribe(self, documents: Sequence[str]) -> None:
         """Asks for no more of these."""
         for document in documents:
-            self.places.pop(document, None)
+            self._forget(document)
         for start in range(0, len(documents), MAX_SUBSCRIPTIONS_PER_FRAME):
             self._send(wire.Unsubscribe(tuple(documents[start : start + MAX_SUBSCRIPTIONS_PER_FRAME])))
 
@@ -189,7 +193,7 @@ class Session:
     def took(self, document: str, epoch: str, position: int) -> None:
         """The base that came was taken: the document stands there now."""
         if document in self.places:
-            self.places[document] = Place(epoch, position, live=True)
+            self._stands(document, Place(epoch, position, live=True))
 
     def refuse(self, document: str) -> None:
         """What came cannot be right: asks for the whole document anew."""
@@ -207,6 +211,16 @@ class Session:
         return place is not None and place.live
 
     # ---- inside -------------------------------------------------------------------------------------------
+
+    def _stands(self, document: str, place: Place) -> None:
+        before = self.places.get(document)
+        self.behind += (before is None or before.live) and not place.live
+        self.behind -= before is not None and not before.live and place.live
+        self.places[document] = place
+
+    def _forget(self, document: str) -> None:
+        place = self.places.pop(document, None)
+        self.behind -= place is not None and not place.live
 
     def _send(self, frame: wire.ToRelay) -> None:
         self._out.append(wire.encode_frame(frame))
@@ -255,7 +269,7 @@ class Session:
         if isinstance(frame, wire.Changes):
             return [event for run in frame.runs for event in self._run(run)]
         if isinstance(frame, wire.Evicted):
-            self.places.pop(frame.document, None)
+            self._forget(frame.document)
         if isinstance(frame, _TOLD):
             return [frame]
         return self._out_of_turn(frame)
@@ -268,7 +282,7 @@ class Session:
         begins = place.position == 0 and not place.epoch and run.first == 1
         if not run.epoch and not run.updates and not place.live:
             # The relay has never heard of the document: what is here, if anything, is of an epoch that is gone.
-            self.places[run.document] = Place("", 0, live=True)
+            self._stands(run.document, Place("", 0, live=True))
             return [RunCame(run.document, "", 1, ())]
         if (run.epoch != place.epoch and not begins) or run.first > place.position + 1:
             # While the subscription is unanswered, what is missing is on its way.
@@ -280,7 +294,7 @@ class Session:
             if not place.live:
                 self.refuse(run.document)
             return []
-        self.places[run.document] = Place(run.epoch, last, live=True)
+        self._stands(run.document, Place(run.epoch, last, live=True))
         known = place.position + 1 - run.first
         return [RunCame(run.document, run.epoch, run.first + known, run.updates[known:])]
 

@@ -199,13 +199,15 @@ def requests_of(connection: Connection, document: str) -> list[tuple[str, bytes]
 # ---- what the relay admitted ----------------------------------------------------------------------------------
 
 
-def put_base(connection: Connection, row: BaseRow, snapshot: bytes) -> None:
-    """A document's base as a whole, in place of what was there."""
-    connection.execute("INSERT OR REPLACE INTO base_snapshot VALUES (?, ?)", (row.document, snapshot))
-    connection.execute("DELETE FROM base_update WHERE document = ?", (row.document,))
-    connection.execute(
+def put_bases(connection: Connection, bases: Sequence[tuple[BaseRow, bytes]]) -> None:
+    """Bases as a whole, each with its snapshot, in place of what was there."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO base_snapshot VALUES (?, ?)", [(row.document, snapshot) for row, snapshot in bases]
+    )
+    connection.executemany("DELETE FROM base_update WHERE document = ?", [(row.document,) for row, _ in bases])
+    connection.executemany(
         "INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?, ?)",
-        (row.document, row.epoch, row.position, row.position, row.verified, row.synced_at),
+        [(row.document, row.epoch, row.position, row.position, row.verified, row.synced_at) for row, _ in bases],
     )
 
 

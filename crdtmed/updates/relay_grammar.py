@@ -60,7 +60,7 @@ class _Found:
 
     root: Root
     inserted: list[tuple[ItemId, str | None, bytes]] = field(default_factory=list)
-    keys: dict[str, None] = field(default_factory=dict)
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     follows: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     origins: dict[tuple[int, int], int] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
@@ -97,7 +97,7 @@ def read_relay_update(data: bytes, root: Root, known: Mapping[int, int] | None =
     else:
         _check_merge_steps(found, spans, structs, known)
     ranges = tuple([(client, clock, n) for client, clock, n, _ in deletes])
-    return RelayUpdate(tuple(found.inserted), spans, ranges, found.keys.keys(), found.follows)
+    return RelayUpdate(tuple(found.inserted), spans, ranges, found.keys, found.follows)
 
 
 def _read_clients(
@@ -164,7 +164,9 @@ def _read_item(data: bytes, at: int, info: int, client: int, clock: int, found: 
         if root is Root.MAP and count != 1:
             raise Malformed("not_one_value", count_at)
         at = _read_values(data, at, count, client, clock, key, found)
-    if origin is not None and root is Root.MAP:
+    if key is not None:
+        found.keys[key] = (client, clock + count - 1)
+    elif origin is not None and root is Root.MAP:
         found.follows[client, clock + count - 1] = origin
     return count, at
 
@@ -224,7 +226,6 @@ def _read_key(data: bytes, at: int, found: _Found) -> tuple[str, int]:
         raise Malformed("bad_key", key_at)
     if key in found.keys:
         raise Malformed("duplicate_key", key_at)
-    found.keys[key] = None
     return key, end
 
 

@@ -1,7 +1,7 @@
 """What document updates hold, as values; clocks count the values that a client inserted into a document."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -78,14 +78,15 @@ class RelayUpdate:
     ``inserted`` holds each value with its id, and with its key where that is on the wire (an overwrite has
     none: its key is that of the item it follows). ``clients`` gives the first clock and the clock behind the
     last one of each client's structs, deleted ones included. ``deletes`` are ranges of (client, first clock,
-    length). ``keys`` are all keys on the wire, ``follows`` the items of the Map that take another's place, each
-    (client, clock of its last value) with the (client, clock) that it follows; an Array has neither.
+    length). ``keys`` are all keys on the wire, of deleted items too, each with its item; ``follows`` are the items
+    of the Map that take another's place, each with the one that it follows; an Array has neither. An item is named
+    here by its client and the last clock that it takes.
     """
 
     inserted: tuple[tuple[ItemId, str | None, bytes], ...]
     clients: Mapping[int, tuple[int, int]]
     deletes: tuple[tuple[int, int, int], ...]
-    keys: Collection[str] = field(default=(), compare=False)
+    keys: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
     follows: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict, compare=False)
 
     def alone(self, root: Root) -> dict[str, bytes] | list[bytes] | None:

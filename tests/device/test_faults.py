@@ -26,7 +26,7 @@ from crdtmed.device.engine_types import (
     State,
 )
 from crdtmed.device.link import Transport
-from crdtmed.device.store import put_base
+from crdtmed.device.store import put_bases
 from crdtmed.device.store_database import Connection
 from crdtmed.documents import map_digest
 from crdtmed.limits import COMPACT_AFTER_UPDATES
@@ -1175,7 +1175,7 @@ def test_a_directory_that_was_verified_is_not_verified_again_at_the_next_start(t
             relay.document("directory").replica.set({**forged, "head": head})
             spoiled = relay.document("directory").replica.snapshot()
             assert spoiled != snapshot
-            await engine.core.ports.database.run(lambda held: put_base(held, row, spoiled))
+            await engine.core.ports.database.run(lambda held: put_bases(held, [(row, spoiled)]))
         async with device.engine() as engine:
             assert engine.directory is None, "what is not what was verified is verified"
 

@@ -189,7 +189,7 @@ def store_with(path: Path, statements: int, base: int) -> list[str]:
             refs.extend([(await administer(engine, number)).ref for number in range(statements)])
             row = store.BaseRow("formulary", "a" * 16, 1, 1, NOW)
             await engine.core.ports.database.run(
-                lambda held: store.put_base(held, row, device.random.randbytes(base * 1024))
+                lambda held: store.put_bases(held, [(row, device.random.randbytes(base * 1024))])
             )
 
     run(story())
