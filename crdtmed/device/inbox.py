@@ -99,7 +99,7 @@ def count(connection: Connection) -> int:
 def entry_of(connection: Connection, ref: str) -> InboxEntry | None:
     """The entry of a statement, open or not."""
     row = connection.execute("SELECT id, at, code, open, data FROM inbox WHERE ref = ?", (ref,)).fetchone()
-    return _entry(row) if row is not None else None
+    return entry(row) if row is not None else None
 
 
 def entries(connection: Connection, *, closed: bool = False) -> list[InboxEntry]:
@@ -107,10 +107,11 @@ def entries(connection: Connection, *, closed: bool = False) -> list[InboxEntry]
     rows = connection.execute(
         "SELECT id, at, code, open, data FROM inbox WHERE open >= ? ORDER BY id", (0 if closed else 1,)
     ).fetchall()
-    return [_entry(row) for row in rows]
+    return [entry(row) for row in rows]
 
 
-def _entry(row: tuple[int, int, str, int, bytes]) -> InboxEntry:
+def entry(row: tuple[int, int, str, int, bytes]) -> InboxEntry:
+    """An entry from its columns id, at, code, open, data."""
     number, at, code, is_open, data = row
     kept = _decode(bytes(data))
     return InboxEntry(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from crdtmed import statement
+from crdtmed import documents, statement
 from crdtmed.codec import decoder, encode
 from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.device.store_schema import migrate
@@ -91,7 +91,10 @@ def kept_bytes(connection: Connection, name: str) -> bytes:
 
 
 def open_store(connection: Connection, device: str) -> Opened:
-    """The store brought up to date and read; raises `StoreError` ``other_device`` where it is another device's."""
+    """The store brought up to date and read; raises `StoreError` ``other_device`` where it is another device's.
+
+    A row that cannot be read raises what reads it, which `crdtmed.device.store_database.transact` tells as damage.
+    """
     migrate(connection)
     connection.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (DEVICE, device.encode()))
     row = connection.execute("SELECT value FROM kept WHERE name = ?", (DEVICE,)).fetchone()
@@ -105,6 +108,9 @@ def open_store(connection: Connection, device: str) -> Opened:
     rows = connection.execute("SELECT ref, data FROM verdict WHERE ref IN (SELECT ref FROM outbox)").fetchall()
     bases = connection.execute("SELECT document, epoch, position, verified, synced_at FROM base").fetchall()
     scopes = connection.execute("SELECT scope FROM subscription ORDER BY scope").fetchall()
+    for document, *_ in bases:
+        documents.parse(document)
+    hand_backs(connection)
     return Opened(
         number=max(kept_int(connection, NUMBER), outbox[-1].number if outbox else 0),
         stamp=kept_int(connection, STAMP),
@@ -120,11 +126,14 @@ _OUTBOX: Final = "SELECT number, said_at, bundle, data FROM outbox ORDER BY numb
 
 
 def _said(row: Sequence[object]) -> Said:
-    _, said_at, bundle, data = row
+    number, said_at, bundle, data = row
     assert isinstance(said_at, int)
     assert isinstance(bundle, int)
     assert isinstance(data, bytes)
-    return Said(statement.decode(data), said_at, bundle)
+    signed = statement.decode(data)
+    if signed.statement.number != number:
+        raise statement.BadStatement("misfiled", f"row {number} holds statement {signed.statement.number}")
+    return Said(signed, said_at, bundle)
 
 
 # ---- what this device said ------------------------------------------------------------------------------------
@@ -268,6 +277,8 @@ def put_hand_back(connection: Connection, document: str, statements: Iterable[tu
 def hand_backs(connection: Connection) -> list[tuple[str, str, bytes]]:
     """What is to be handed back: document, reference, bytes."""
     rows = connection.execute("SELECT document, ref, data FROM hand_back ORDER BY document, ref").fetchall()
+    for _, _, data in rows:
+        statement.decode(bytes(data))  # raises here, where it is told as damage
     return [(document, ref, bytes(data)) for document, ref, data in rows]
 
 

@@ -5,6 +5,7 @@ runs as one transaction: nothing else can come between, and a simulator hands in
 It fails closed: without a cipher, or on a file that was never encrypted, nothing is opened.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import Any, Final, Protocol, TypeVar, cast
 import aiosqlite
 from sqlcipher3 import dbapi2 as sqlcipher
 
+from crdtmed.codec import Undecodable
+from crdtmed.documents import BadName
+from crdtmed.statement import BadStatement
+
 T = TypeVar("T")
 
 KEY_BYTES: Final = 32
@@ -20,6 +25,9 @@ PLAIN_HEADER: Final = b"SQLite format 3\x00"
 DatabaseError: Final = (sqlite3.Error, sqlcipher.Error, MemoryError)
 """What a connection raises: SQLCipher's errors are not those of the standard library, and after a page that does not
 decrypt it says that there is no memory."""
+
+Unreadable: Final = (BadStatement, Undecodable, BadName, UnicodeDecodeError)
+"""What reading a row raises where its page is whole and says nothing that this software ever wrote there."""
 
 
 class Cursor(Protocol):
@@ -89,6 +97,10 @@ def transact(connection: Connection, work: Callable[[Connection], T]) -> T:
             raise
     except DatabaseError as error:
         raise explained(error) from error
+    except Unreadable as error:
+        raise StoreError(
+            "damaged", f"a row of the store cannot be read ({error})", "salvage it: what can be read is kept"
+        ) from error
     return result
 
 
@@ -248,6 +260,10 @@ class SqlcipherDatabase(aiosqlite.Connection):
         done: T = await self._execute(act)  # type: ignore[no-untyped-call]  # aiosqlite leaves it unannotated
         return done
 
+    def ended(self) -> None:
+        """Waits until the thread of a database that did not open has ended."""
+        self._thread.join()
+
     def _connect_again(self) -> None:
         self._conn.close()
         self._connection = cast("sqlite3.Connection", self._open(self._key))
@@ -264,7 +280,11 @@ class SqlcipherDatabase(aiosqlite.Connection):
 async def open_database(path: Path, key: bytes, connect: Connect = CONNECT) -> SqlcipherDatabase:
     """The encrypted database at ``path`` on a thread of its own; raises `StoreError` as `open_connection` does."""
     database = SqlcipherDatabase(lambda under: open_connection(path, under, connect), key, damage_marker(path))
-    await database
+    try:
+        await database
+    except BaseException:
+        await asyncio.to_thread(database.ended)  # or its thread speaks to an event loop that is gone
+        raise
     return database
 
 

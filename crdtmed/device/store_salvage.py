@@ -3,14 +3,15 @@
 Bases come anew from the relay.  The damaged file is kept beside the new one, so that nothing is destroyed by a rescue.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from crdtmed import statement
-from crdtmed.device import store
+from crdtmed import documents, statement
+from crdtmed.codec import Undecodable
+from crdtmed.device import inbox, store
 from crdtmed.device.store_database import (
     CONNECT,
     Connect,
@@ -18,6 +19,7 @@ from crdtmed.device.store_database import (
     DatabaseError,
     SqlcipherDatabase,
     StoreError,
+    Unreadable,
     damage_marker,
     open_connection,
     open_database,
@@ -25,9 +27,26 @@ from crdtmed.device.store_database import (
 )
 from crdtmed.device.store_schema import migrate
 from crdtmed.limits import MAX_OUTBOX_STATEMENTS
+from crdtmed.verdict import decode_verdict
 
-_WHOLE: Final = ("kept", "verdict", "inbox", "request", "hand_back", "subscription", "thing")
-"""Tables that are copied as far as they can be read."""
+_Row = Sequence[Any]
+
+
+def _counter(row: _Row) -> None:
+    if row[0] in (store.NUMBER, store.STAMP, store.HEAD):
+        store.decode_int(bytes(row[1]))
+
+
+_WHOLE: Final[Mapping[str, Callable[[_Row], object]]] = {
+    "kept": _counter,
+    "verdict": lambda row: decode_verdict(bytes(row[1])),
+    "inbox": lambda row: inbox.entry((row[0], *row[2:])),
+    "request": lambda row: statement.decode(bytes(row[3])),
+    "hand_back": lambda row: statement.decode(bytes(row[2])),
+    "subscription": lambda row: documents.parse(row[0]),
+    "thing": lambda row: None,
+}
+"""Tables that are copied as far as they can be read, and what reads a row of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,7 @@ class _Damaged:
         self._connect = connect
         self._connection = connect()
         self.failed = 0
+        self.unreadable = 0
 
     def rows(self, sql: str) -> list[Sequence[Any]]:
         """The rows of a query up to where the file is damaged."""
@@ -162,21 +182,24 @@ def _copy(old: _Damaged, new: Connection, device: str) -> tuple[int, int]:
         top = max(stamp, *(one.signed.statement.stamp for one in said.values()))
         store.append(new, [said[number] for number in sorted(said)], top)
         store.keep_int(new, store.NUMBER, max(number, last))
-    return len(said), old.failed
+    return len(said), old.failed + old.unreadable
 
 
 def _outbox(old: _Damaged) -> Iterator[store.Said]:
     """Every statement that either of its two places still has; found one by one, since a page may be missing."""
     last = _last_number(old)
     for table in ("outbox", "outbox_spare"):
-        for number in range(max(1, last - MAX_OUTBOX_STATEMENTS), last + 1):
+        listed = {row[0] for row in old.rows(f"SELECT number FROM {table}")}  # noqa: S608 - names are ours
+        for number in sorted(listed.union(range(max(1, last - MAX_OUTBOX_STATEMENTS), last + 1))):
             row = old.one(f"SELECT said_at, bundle, data FROM {table} WHERE number = {number}")  # noqa: S608 - names are ours
             if row is None:
                 continue
             try:
-                yield store.Said(statement.decode(bytes(row[2])), row[0], row[1])
+                signed = statement.decode(bytes(row[2]))
             except statement.BadStatement:
+                old.unreadable += 1
                 continue
+            yield store.Said(signed, row[0], row[1])
 
 
 def _last_number(old: _Damaged) -> int:
@@ -188,7 +211,8 @@ def _last_number(old: _Damaged) -> int:
             found.append(row[0])
     kept = old.one(f"SELECT value FROM kept WHERE name = '{store.NUMBER}'")  # noqa: S608 - names are ours
     if kept is not None:
-        found.append(store.decode_int(bytes(kept[0])))
+        with suppress(Undecodable):
+            found.append(store.decode_int(bytes(kept[0])))
     return max(found)
 
 
@@ -199,6 +223,10 @@ def _copy_table(old: _Damaged, new: Connection, table: str) -> None:
         rows = old.rows(f"SELECT * FROM {table} ORDER BY 1 {order}")  # noqa: S608 - names are ours
         for row in rows:
             marks = ", ".join("?" * len(row))
-            new.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - names are ours
+            try:
+                _WHOLE[table](row)
+                new.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - names are ours
+            except (*Unreadable, *DatabaseError):
+                old.unreadable += 1
         if old.failed == before:
             return

@@ -292,3 +292,54 @@ def test_verdicts_and_requests_of_long_ago_are_forgotten_and_a_wrong_clock_forge
     for table in ("verdict", "request"):
         assert [ref for (ref,) in held.execute(f"SELECT ref FROM {table} ORDER BY at").fetchall()] == ["kept", "new"]
     held.close()
+
+
+# ---- rows that say something else ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "spoil"),
+    [
+        ("outbox", "UPDATE outbox SET data = x'00' WHERE number = 2"),
+        ("outbox", "UPDATE outbox SET data = (SELECT data FROM outbox WHERE number = 1) WHERE number = 2"),
+        ("outbox_spare", "UPDATE outbox_spare SET data = x'00' WHERE number = 2"),
+        ("verdict", "INSERT INTO verdict SELECT ref, x'c1', 5 FROM outbox WHERE number = 1"),
+        ("kept", "UPDATE kept SET value = x'93' WHERE name IN ('number', 'stamp')"),
+        ("hand_back", "INSERT INTO hand_back VALUES ('aaaaaaaa.aaaaaaaaaaaaaaaa', 'patient/p1/log', x'00')"),
+        ("base", "UPDATE base SET document = 'no/such/thing'"),
+        ("inbox", "INSERT INTO inbox (ref, code, at, open, data) VALUES (NULL, 'x', 1, 1, x'93')"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_damage_and_takes_no_statement_with_it(
+    tmp_path: Path, table: str, spoil: str
+) -> None:
+    refs = store_with(tmp_path / "a.db", 3, 1)
+    held = connection(tmp_path / "a.db")
+    held.execute(spoil)
+    held.close()
+
+    async def story() -> None:
+        device = Device("aaaaaaaa", tmp_path / "a.db")
+        database, rescued = await open_or_salvage(device.path, KEY, device.name, NOW)
+        await database.close()
+        assert (rescued is not None) == (table not in ("outbox_spare", "inbox"))
+        async with device.engine() as engine:
+            assert [one.signed.statement.ref for one in engine.outbox()] == refs
+            if table == "inbox":
+                with pytest.raises(StoreError, match="damaged: a row of the store cannot be read"):
+                    await engine.inbox()
+            await administer(engine, 9)
+        database, rescued = await open_or_salvage(device.path, KEY, device.name, NOW + 1)
+        await database.close()
+        assert (rescued is not None) == (table == "inbox"), "what cannot be read is met once"
+
+    run(story())
+
+
+def test_a_store_takes_no_cell_of_another_kind(tmp_path: Path) -> None:
+    store_with(tmp_path / "a.db", 1, 1)
+    held = connection(tmp_path / "a.db")
+    for spoil in ("UPDATE base SET position = x'00'", "UPDATE outbox SET said_at = 'yesterday'"):
+        with pytest.raises(StoreError):
+            transact(held, lambda it, spoil=spoil: it.execute(spoil))  # type: ignore[misc]  # the default binds the loop's value
+    held.close()
