@@ -16,7 +16,8 @@ from bench.line import Line, dial
 from bench.process import Server, cpu_s, database_bytes, memory_mb
 from crdtmed.aggregates.prescription_draft import DraftWrite, Group, Instructions, write_key
 from crdtmed.updates import write_map_update
-from crdtmed.wire.frames import Push, encode_frame, plain
+from crdtmed.wire.frames import Push, encode_frame
+from crdtmed.wire.plain import plain
 
 CLIENTS: Final = 20
 WRITERS: Final = 5

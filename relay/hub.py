@@ -20,6 +20,7 @@ from crdtmed.limits import (
 )
 from crdtmed.wire import frames
 from crdtmed.wire.frames import Want, encode_frame
+from crdtmed.wire.plain import size_of
 from relay import conversing
 from relay.commit import HandBack, Outcome, Push, Request
 from relay.connection import Connection, Counts, Peer
@@ -93,7 +94,7 @@ class Hub:
         self.now_ms = now_ms
         self.counts.frames_in += 1
         self.counts.bytes_in += len(data)
-        size = frames.size_of(data)
+        size = size_of(data)
         for event in connection.session.receive(data, now_ms):
             self._event(connection, event, size)
         self.flush(connection)

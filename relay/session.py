@@ -25,6 +25,7 @@ from crdtmed.signed import Certificate
 from crdtmed.statement import BadStatement, SignedStatement, decode
 from crdtmed.updates import Malformed, MapInsert, read_device_update
 from crdtmed.wire import frames
+from crdtmed.wire.plain import size_of
 from relay.admission.facts import ChallengeState
 from relay.session_events import (
     Authenticated,
@@ -150,8 +151,8 @@ class Session:
 
     def _count(self, data: bytes, now_ms: int) -> None:
         shaking = self.state is not State.OPEN and self.state is not State.REVOKED
-        if shaking and frames.size_of(data) > MAX_HANDSHAKE_FRAME_BYTES:
-            raise _Wrong("too_large", f"{frames.size_of(data)} bytes before the handshake is done")
+        if shaking and size_of(data) > MAX_HANDSHAKE_FRAME_BYTES:
+            raise _Wrong("too_large", f"{size_of(data)} bytes before the handshake is done")
         second = now_ms // 1_000
         if second != self._second:
             self._second, self._frames = second, 0

@@ -17,6 +17,7 @@ from crdtmed.limits import MAX_FRAME_BYTES, MAX_SUBSCRIPTIONS_PER_FRAME
 from crdtmed.statement import Statement
 from crdtmed.verdict import Verdict
 from crdtmed.wire import enrolment, frames
+from crdtmed.wire.plain import COMPRESSED, plain, size_of
 
 FINGERPRINTS = {
     1: "3abb5595279bc8c74fdf781a5009f5f8e7cd09ff7ae9df957929d71ff89336e9",
@@ -106,8 +107,8 @@ def test_what_is_read_has_one_encoding_and_nothing_else_is_raised(frame: frames.
             assert found.reason
             assert found.says
         else:
-            assert encode(found) == frames.plain(spoilt)
-            assert frames.size_of(spoilt) == max(len(spoilt), len(frames.plain(spoilt)))
+            assert encode(found) == plain(spoilt)
+            assert size_of(spoilt) == max(len(spoilt), len(plain(spoilt)))
 
 
 @pytest.mark.parametrize(
@@ -164,14 +165,14 @@ def readers(frame: frames.ToRelay | frames.ToDevice) -> Callable[[bytes], object
 @pytest.mark.parametrize("frame", REPETITIVE, ids=lambda frame: type(frame).__name__)
 def test_documents_and_statements_are_compressed(frame: frames.ToRelay | frames.ToDevice) -> None:
     data = frames.encode_frame(frame)
-    assert data[:1] == frames.COMPRESSED
-    assert len(data) < len(encode(frame)) == frames.size_of(data)
+    assert data[:1] == COMPRESSED
+    assert len(data) < len(encode(frame)) == size_of(data)
     assert readers(frame)(data) == readers(frame)(encode(frame)) == frame
-    assert frames.plain(data) == frames.plain(encode(frame)) == encode(frame)
-    for spoilt in (data + b"\x00", data[:-1], data + data, frames.COMPRESSED, frames.COMPRESSED + data):
+    assert plain(data) == plain(encode(frame)) == encode(frame)
+    for spoilt in (data + b"\x00", data[:-1], data + data, COMPRESSED, COMPRESSED + data):
         with pytest.raises(frames.BadFrame):
             readers(frame)(spoilt)
-        assert frames.size_of(spoilt) >= len(spoilt)
+        assert size_of(spoilt) >= len(spoilt)
 
 
 @pytest.mark.parametrize("frame", SECRET, ids=lambda frame: type(frame).__name__)
@@ -181,7 +182,7 @@ def test_secrets_and_handshakes_are_never_compressed(frame: frames.ToRelay | fra
     small = compress(data)
     if small is not None:
         with pytest.raises(frames.BadFrame, match="not_compressible"):
-            readers(frame)(frames.COMPRESSED + small)
+            readers(frame)(COMPRESSED + small)
 
 
 def test_every_frame_either_may_be_compressed_or_not() -> None:
@@ -197,10 +198,10 @@ def test_no_frame_begins_as_a_compressed_one() -> None:
 
 
 def test_what_a_small_frame_becomes_is_bounded_before_anything_is_done() -> None:
-    declared = frames.COMPRESSED + b"\xa0" + (MAX_FRAME_BYTES + 1).to_bytes(4, "little") + bytes(60_000)
+    declared = COMPRESSED + b"\xa0" + (MAX_FRAME_BYTES + 1).to_bytes(4, "little") + bytes(60_000)
     with pytest.raises(frames.BadFrame, match="too_large"):
         frames.read_from_device(declared)
-    assert frames.size_of(declared) == MAX_FRAME_BYTES + 1
+    assert size_of(declared) == MAX_FRAME_BYTES + 1
     with pytest.raises(frames.BadFrame, match="not_compressed"):
         frames.read_from_relay(declared)
 

@@ -2,8 +2,7 @@
 
 A frame is a MessagePack array whose first element is the frame's name.  Two unions: `ToRelay` and `ToDevice`.  The
 encoding is canonical (`crdtmed.codec`); a frame that is not is refused with `BadFrame` and closes the connection.
-Frames that carry documents and statements go compressed (`crdtmed.compression`) behind the byte `COMPRESSED` where that
-makes them smaller; there is one encoding for all who are sent the same.
+What is in `COMPRESSIBLE` goes compressed where that makes it smaller, once for all who are sent the same.
 
 The conversation::
 
@@ -26,8 +25,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from crdtmed.codec import Undecodable, decoder, encode
-from crdtmed.compression import BadCompression, compress, decompress
-from crdtmed.compression import size_of as compressed_size
+from crdtmed.compression import compress
 from crdtmed.ids import DeviceId, Ref, UserId
 from crdtmed.limits import (
     MAX_DOCUMENT_NAME_CHARS,
@@ -45,6 +43,8 @@ from crdtmed.limits import (
     MAX_VERDICTS_ASKED,
 )
 from crdtmed.signed import Count, Ms
+from crdtmed.wire.plain import COMPRESSED, plain
+from crdtmed.wire.plain import BadFrame as BadFrame
 
 PROTOCOL: Final = 2
 """Rises with every change of a frame; a test holds it to the fingerprint of the schema."""
@@ -54,14 +54,12 @@ Text = Annotated[str, msgspec.Meta(max_length=MAX_SHORT_TEXT_CHARS)]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 EpochOrNone = Annotated[str, msgspec.Meta(max_length=16)]
+F = TypeVar("F")
 StatementBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_STATEMENT_BYTES)]
 
 RELAY_PROOF_TAG: Final = b"crdtmed/handshake/relay/1"
 DEVICE_PROOF_TAG: Final = b"crdtmed/handshake/device/1"
 WIPED_TAG: Final = b"crdtmed/wiped/1"
-
-COMPRESSED: Final = b"\xc1"
-"""The first byte of a compressed frame: the one that MessagePack never uses, and so begins no frame."""
 
 
 class _Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -228,9 +226,8 @@ class BaseState(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 class Bases(_Frame, frozen=True, tag="bases"):
     """Documents whole: a device that holds another epoch takes its base anew; else it merges this into it.
 
-    ``digests`` is a signed `crdtmed.signed.DocumentDigests` that has each of the documents, as it is here (it may have
-    others: what the device unsubscribed from meanwhile is not sent).  ``remaining`` is how many of the subscribed
-    documents are still to come, for progress.
+    ``digests`` is a signed `crdtmed.signed.DocumentDigests` that has each of these documents, and maybe others.
+    ``remaining`` is how many of the subscribed documents are still to come, for progress.
     """
 
     documents: Annotated[tuple[BaseState, ...], msgspec.Meta(max_length=MAX_DOCUMENTS_PER_FRAME)]
@@ -359,26 +356,11 @@ ToDevice = (
 )  # fmt: skip
 
 
-F = TypeVar("F")
-
-
-class BadFrame(ValueError):
-    """Bytes are no frame; ``reason`` is a stable code, the message says what and where."""
-
-    def __init__(self, reason: str, says: str) -> None:
-        super().__init__(f"{reason}: {says}")
-        self.reason = reason
-        self.says = says
-
-
 COMPRESSIBLE: Final[frozenset[type[Any]]] = frozenset(
     {Subscribe, Unsubscribe, Push, Request, AskVerdicts, HandBack, HandOver, Bases, Changes, Verdicts}
 )
-"""The frames that are compressed, and that are read so.
-
-Passwords, PINs, grants and leases are in none of them: beside what somebody else can choose, the size of a compressed
-secret tells of the secret.  Nor is anything compressed before both sides have proved who they are.
-"""
+"""The frames that are compressed, and read so.  Passwords, PINs, grants and leases are in none of them: the size of a
+compressed secret tells of it, beside what others can choose.  Nor is anything compressed before both sides are proved."""
 
 _to_relay: Callable[[bytes], ToRelay] = decoder(ToRelay, MAX_FRAME_BYTES)  # type: ignore[arg-type]  # a union is no type to mypy
 _to_device: Callable[[bytes], ToDevice] = decoder(ToDevice, MAX_RELAY_FRAME_BYTES)  # type: ignore[arg-type]  # as above
@@ -391,43 +373,21 @@ def encode_frame(frame: ToRelay | ToDevice) -> bytes:
     return data if small is None else COMPRESSED + small
 
 
-def plain(data: bytes, most: int = MAX_RELAY_FRAME_BYTES) -> bytes:
-    """The MessagePack, of at most ``most`` bytes, in what came over the wire; raises `BadFrame` and nothing else."""
-    if data[:1] != COMPRESSED:
-        return data
-    try:
-        return decompress(data[1:], most)
-    except BadCompression as error:
-        raise BadFrame(error.reason, error.says) from None
-
-
-def size_of(data: bytes) -> int:
-    """How many bytes `plain` has to handle, as far as can be told without doing so; raises nothing."""
-    if data[:1] == COMPRESSED:
-        try:
-            return max(len(data), compressed_size(data[1:]))
-        except BadCompression:
-            return len(data)  # it will not be read
-    return len(data)
-
-
 def read_from_device(data: bytes) -> ToRelay:
     """The frame in what a device sent; raises `BadFrame` and nothing else."""
-    try:
-        return _checked(_to_relay(plain(data, MAX_FRAME_BYTES)), data)
-    except Undecodable as error:
-        raise BadFrame(error.reason, error.says) from None
+    return _read(_to_relay, data, MAX_FRAME_BYTES)
 
 
 def read_from_relay(data: bytes) -> ToDevice:
     """The frame in what the relay sent; raises `BadFrame` and nothing else."""
+    return _read(_to_device, data, MAX_RELAY_FRAME_BYTES)
+
+
+def _read(decode: Callable[[bytes], F], data: bytes, most: int) -> F:
     try:
-        return _checked(_to_device(plain(data)), data)
+        frame = decode(plain(data, most))
     except Undecodable as error:
         raise BadFrame(error.reason, error.says) from None
-
-
-def _checked(frame: F, data: bytes) -> F:
     if data[:1] == COMPRESSED and type(frame) not in COMPRESSIBLE:
         raise BadFrame("not_compressible", f"a frame of the type {type(frame).__name__} is never compressed")
     return frame

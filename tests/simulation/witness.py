@@ -1,7 +1,8 @@
 """Who heard everything: what was said on the devices, what went over the network, and what the relay answered.
 
-Bytes are read here with nothing but MessagePack, Zstandard and the positions that the description of the protocol names,
-so that a mistake in the software's own readers is not repeated.  What must hold at every moment is checked as it happens.
+Bytes are read here with nothing but MessagePack, Zstandard and the positions that the description of the protocol
+names, so that a mistake in the software's own readers is not repeated.  What must hold at every moment is checked as
+it happens.
 """
 
 import base64
