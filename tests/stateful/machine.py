@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import to_builtins
 
 from crdtmed.aggregates.alert_override_record import OverrideReason
@@ -36,6 +36,8 @@ from tests.stateful.words import (
     CORRECT,
     DISPENSE,
     DRAFT_WRITE,
+    OPEN,
+    RECEIPT,
     RESOLVE,
     Judged,
     Word,
@@ -151,7 +153,7 @@ class Machine(RuleBasedStateMachine):
         found = self._drafts(name)
         if not found:
             return None
-        rx = sorted(found)[pick % len(found)]
+        rx = list(found)[pick % len(found)]
         return rx, next(iter(found[rx].values())).scope, found[rx]
 
     @rule(
@@ -192,6 +194,12 @@ class Machine(RuleBasedStateMachine):
         }
         self.do(name, somebody(name, "prescriber"), lambda device: device.draft(patient, rx).set(**values[what]))
 
+    @rule(pick=PICK, what=st.sampled_from(["dose", "timing", "text"]))
+    def both_tablets_change_a_draft(self, pick: int, what: str) -> None:
+        """Two prescribers write one group of one draft, and not the same."""
+        for high, name in enumerate(("tablet-1", "tablet-2")):
+            self.changes_a_draft(name, pick, what, high)
+
     @rule(name=TABLET, pick=PICK)
     def confirms(self, name: str, pick: int) -> None:
         """What waits in a draft is confirmed: then nothing does."""
@@ -216,7 +224,7 @@ class Machine(RuleBasedStateMachine):
     def _orders(self, name: str, pick: int, *statuses: str) -> tuple[str, str] | None:
         """One of the signed prescriptions on a device, and its patient."""
         seen = self.shown(name)
-        found = [rx for rx, order in sorted(seen.orders.items()) if not statuses or order.status in statuses]
+        found = [rx for rx, order in seen.orders.items() if not statuses or order.status in statuses]
         return (found[pick % len(found)], seen.orders[found[pick % len(found)]].patient) if found else None
 
     @rule(name=TABLET, pick=PICK, dose=st.sampled_from(["250", "1000"]))
@@ -260,7 +268,6 @@ class Machine(RuleBasedStateMachine):
         }
         self.do(name, somebody(name, "prescriber"), verbs[what], *(self.needs(name) if what == "resume" else ()))
 
-    @precondition(lambda self: self.model.alerted)
     @rule(name=TABLET, pick=PICK)
     def overrides(self, name: str, pick: int) -> None:
         """Every alert that the relay raised on a draft is overridden with a reason."""
@@ -280,7 +287,7 @@ class Machine(RuleBasedStateMachine):
 
     def _lot(self, name: str, pick: int) -> tuple[str, str]:
         known = set(self.shown(name).lots)
-        known |= {(it.content["item"], it.content["lot"]) for it in self.pending(name) if "delivery_note" in it.content}
+        known |= {(it.content["item"], it.content["lot"]) for it in self.pending(name) if it.kind == RECEIPT}
         return sorted(known)[pick % len(known)]
 
     @rule(name=TILL, pick=PICK, lot=PICK, quantity=st.sampled_from([1, 5, 15, 30]), handed=st.booleans())
@@ -322,6 +329,18 @@ class Machine(RuleBasedStateMachine):
             )
 
         self.do(name, CREW[name][quantity % 2], receive)
+
+    @rule(pick=PICK, lot=PICK, quantity=st.sampled_from([15, 20]), handed=st.booleans())
+    def both_tills_dispense(self, pick: int, lot: int, quantity: int, handed: bool) -> None:
+        """Two pharmacists, one prescription: together they may take more than there is, or than is authorised."""
+        for name in ("till-1", "till-2"):
+            self.dispenses(name, pick, lot, quantity, handed)
+
+    @rule(lot=st.sampled_from(["A1", "N1"]), quantity=st.sampled_from([5, 50]))
+    def both_tills_receive(self, lot: str, quantity: int) -> None:
+        """One delivery, entered at both tills."""
+        for name in ("till-1", "till-2"):
+            self.receives(name, "amox-500", lot, "LS-3", quantity, "2099-12-31")
 
     @rule(name=TILL, lot=PICK, delta=st.sampled_from([-50, -2, 3]), closes=st.booleans())
     def adjusts(self, name: str, lot: int, delta: int, closes: bool) -> None:
@@ -368,7 +387,7 @@ class Machine(RuleBasedStateMachine):
         }
         if not entries:
             return
-        word = entries[sorted(entries)[pick % len(entries)]]
+        word = list(entries.values())[pick % len(entries)]
 
         async def correct(device: Device) -> Said:
             rx = self._orders(name, 0)
@@ -385,7 +404,7 @@ class Machine(RuleBasedStateMachine):
     def opens_a_reconciliation(self, name: str, patient: str) -> None:
         """A session is opened, unless the device knows of one."""
         known = any(it.patient == patient and it.status == "in-progress" for it in self.shown(name).sessions.values())
-        known = known or any(it.kind == 13 and it.scope == patient for it in self.pending(name))
+        known = known or any(it.kind == OPEN and it.scope == patient for it in self.pending(name))
 
         async def opening(device: Device) -> Said:
             opened = (await device.open_reconciliation(patient, HOMES)).opened
@@ -398,10 +417,10 @@ class Machine(RuleBasedStateMachine):
     def records_or_completes(self, name: str, pick: int, medicine: str | None) -> None:
         """A decision in a session, or its end; also in one that is over."""
         known = {session: it.patient for session, it in self.shown(name).sessions.items()}
-        known |= {it.content["session"]: it.scope for it in self.pending(name) if it.kind == 13}
+        known |= {it.content["session"]: it.scope for it in self.pending(name) if it.kind == OPEN}
         if not known:
             return
-        session = sorted(known)[pick % len(known)]
+        session = list(known)[pick % len(known)]
 
         def act(device: Device) -> Awaitable[Said]:
             of = device.reconciliation(known[session], session)
@@ -411,13 +430,12 @@ class Machine(RuleBasedStateMachine):
 
     # ---- conflicts ----------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.model.cases)
     @rule(name=ANY, pick=PICK, action=PICK, lot=PICK, quantity=st.sampled_from([1, 6, 15]))
     def resolves(self, name: str, pick: int, action: int, lot: int, quantity: int) -> None:
         """Somebody chooses among what a conflict offers; two may do so at once."""
         cases = {ref: case for ref, case in self.shown(name).cases.items() if case.open}
         inner = {ref: bottom(case.word)[0] for ref, case in cases.items()}
-        mine = sorted(ref for ref, word in inner.items() if word.document.startswith("site") == name.startswith("till"))
+        mine = [ref for ref, word in inner.items() if word.document.startswith("site") == name.startswith("till")]
         if not mine:
             return
         case = cases[mine[pick % len(mine)]]
@@ -467,12 +485,13 @@ class Machine(RuleBasedStateMachine):
 
     # ---- the network and the machines ---------------------------------------------------------------------
 
-    @rule(name=ANY)
-    def goes_offline(self, name: str) -> None:
-        """A device loses the network."""
-        if name in self.ward.wanted:
-            self.seen.setdefault(name, deepcopy(self.model))
-            self.run(self.ward.disconnect(name))
+    @rule(name=ANY, alone=st.booleans())
+    def goes_offline(self, name: str, alone: bool) -> None:
+        """A device loses the network, by itself or with the other one of its kind."""
+        for one in [name] if alone else [it for it in sorted(CREW) if it[:4] == name[:4]]:
+            if one in self.ward.wanted:
+                self.seen.setdefault(one, deepcopy(self.model))
+                self.run(self.ward.disconnect(one))
 
     @rule(name=ANY)
     def comes_online(self, name: str) -> None:
