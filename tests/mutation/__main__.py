@@ -61,7 +61,7 @@ def caught_by(tree: Path, mutant: Mutant, seeds: int) -> str | None:
         if done is None:
             return f"{tests} (it hangs)"
         if done.returncode:
-            failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))]
             return failed[0].split(" - ")[0] if failed else f"{tests} (exit {done.returncode})"
     done = _run(tree, ["tests.simulation", "--seeds", str(seeds), "--no-shrink"])
     if done is None:

@@ -351,6 +351,25 @@ def test_a_failed_commit_leaves_nothing_and_the_next_one_goes_on() -> None:
     assert world.verify().findings == ()
 
 
+def test_what_the_disk_did_not_take_is_in_no_memory_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    tablet = world.tablet()
+    first = world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1", "5")))
+    assert verdicts(world.commit(first))[0].position == 1
+    again = world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1", "6")))
+
+    def full() -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="no space"):
+        disk.setattr(world.record, "commit", full)
+        world.commit(again)
+    outcome = world.commit(again)
+    assert not outcome.gaps, "the clock of the push that failed is still due"
+    assert [(verdict.status, verdict.position) for verdict in verdicts(outcome)] == [(Status.ACCEPTED, 2)]
+    assert world.verify().findings == ()
+
+
 def test_another_process_that_wrote_is_noticed_before_anything_is_judged(tmp_path: object) -> None:
     from pathlib import Path
 
