@@ -361,9 +361,10 @@ def test_what_the_disk_did_not_take_is_in_no_memory_either(monkeypatch: pytest.M
     def full() -> None:
         raise OSError("no space left")
 
-    with monkeypatch.context() as disk, pytest.raises(OSError, match="no space"):
+    with monkeypatch.context() as disk:
         disk.setattr(world.record, "commit", full)
-        world.commit(again)
+        with pytest.raises(OSError, match="no space"):
+            world.commit(again)
     outcome = world.commit(again)
     assert not outcome.gaps, "the clock of the push that failed is still due"
     assert [(verdict.status, verdict.position) for verdict in verdicts(outcome)] == [(Status.ACCEPTED, 2)]
