@@ -10,6 +10,9 @@ STAMP := $(VENV)/.installed
 # What the linter and the type checker read; a directory counts from the day it exists.
 SOURCES := $(wildcard crdtmed relay tests bench)
 
+# Guides the fuzzing where it has a wheel; it is in no lock, since it has none for every machine.
+ATHERIS ?= atheris>=3,<4
+
 , := ,
 
 .DEFAULT_GOAL := help
@@ -43,6 +46,7 @@ kill: $(STAMP) ## kill relay and devices with SIGKILL under load, and check what
 	$(BIN)/python -m tests.kill --rounds $(or $(ROUNDS),20)
 
 fuzz: $(STAMP) ## fuzz every reader of bytes from elsewhere: SECONDS=n for all together
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --only-binary :all: '$(ATHERIS)' 2>/dev/null || true
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 mutate: $(STAMP) ## break a copy of the code in named ways and show what notices: ONLY=names

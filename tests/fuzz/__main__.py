@@ -1,11 +1,13 @@
 """Fuzzes every reader in turn: ``python -m tests.fuzz --seconds 60``.
 
-Inputs are mutations of the corpus.  Where Python can say which lines ran, an input that reaches a new one joins the
-corpus of the run, so that the search goes on from there.  A crash is written into ``tests/fuzz/corpus/<target>/``,
-where the tests read it for ever.
+Where atheris is installed it guides the search by the branches that an input reaches.  Else inputs are mutations of
+the corpus, and one that reaches a new line joins the corpus of the run, so that the search goes on from there.  A
+crash is written into ``tests/fuzz/corpus/<target>/``, where the tests read it for ever; with ``--keep`` so is what the
+search found to reach more than the corpus did.
 """
 
 import argparse
+import faulthandler
 import json
 import secrets
 import sys
@@ -17,11 +19,10 @@ from random import Random
 from types import FrameType
 from typing import Any, Final
 
+from tests.fuzz.engines import GRACE_S, MOST, SMALL, Engine, Fuzzed, guided, has_atheris
 from tests.fuzz.seeds import CORPUS, seeds
 from tests.fuzz.targets import TARGETS
 
-MOST: Final = 4_096
-"""Bytes of an input."""
 TRACE_EVERY: Final = 4
 """Looking at lines makes a run several times slower: every so many inputs are looked at."""
 
@@ -71,10 +72,11 @@ def lines_of(run: Callable[[bytes], Any], data: bytes, allowed: tuple[type[Excep
     return found
 
 
-def fuzz(name: str, seconds: float, random: Random) -> tuple[int, int, list[bytes]]:
-    """Fuzzes one target; how many inputs, how many lines they reached, and the inputs that crashed it."""
+def generated(name: str, seconds: float, corpus: list[bytes], seed: int) -> Fuzzed:
+    """Fuzzes one target with inputs that are made here."""
     run, allowed = TARGETS[name]
-    corpus, reached, crashes, count = seeds(name), set[tuple[str, int]](), list[bytes](), 0
+    random, begun = Random(f"{seed} {name}"), len(corpus)
+    reached, crashes, count = set[tuple[str, int]](), list[bytes](), 0
     until = time.monotonic() + seconds
     while time.monotonic() < until and len(crashes) < 5:
         data = mutated(random.choice(corpus), corpus, random)
@@ -92,11 +94,12 @@ def fuzz(name: str, seconds: float, random: Random) -> tuple[int, int, list[byte
         except BaseException as error:  # noqa: BLE001 - a panic of pycrdt is no Exception, and a crash as well
             print(f"{name}: {type(error).__name__}: {error} on {data[:80].hex()}", flush=True)
             crashes.append(data)
-    return count, len(reached), crashes
+    found = tuple(data for data in corpus[begun:] if len(data) <= SMALL)
+    return Fuzzed("generated", count, len(reached), tuple(crashes), found)
 
 
 def keep(name: str, data: bytes) -> Path:
-    """Writes a crash where the tests read it."""
+    """Writes an input where the tests read it."""
     folder = CORPUS / name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / sha256(data).hexdigest()[:16]
@@ -109,15 +112,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together")
     parser.add_argument("--target", choices=sorted(TARGETS), action="append")
-    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    parser.add_argument("--seed", type=int, default=secrets.randbits(31))
+    parser.add_argument("--engine", choices=("atheris", "generated"), help="atheris where it is installed")
+    parser.add_argument("--keep", type=int, default=0, help="how many of a target's new inputs join the corpus")
     given = parser.parse_args()
+    engine = given.engine or ("atheris" if has_atheris() else "generated")
+    print(f"inputs are {'guided by atheris' if engine == 'atheris' else 'generated: atheris is not installed'}")
     names, counts, crashed = given.target or sorted(TARGETS), dict[str, int](), list[str]()
     for name in names:
-        count, reached, crashes = fuzz(name, given.seconds / len(names), Random(f"{given.seed} {name}"))
-        counts[name] = count
-        crashed += [str(keep(name, data)) for data in crashes]
-        print(f"{name}: {count} inputs, {reached} lines reached, {len(crashes)} crashes", flush=True)
-    print(json.dumps({"seed": given.seed, "inputs": counts, "crashes": crashed}))
+        faulthandler.dump_traceback_later(given.seconds / len(names) + 2 * GRACE_S, exit=True)  # a hang is told
+        fuzz: Engine = guided if engine == "atheris" else generated
+        done = fuzz(name, given.seconds / len(names), seeds(name), given.seed)
+        counts[name] = done.inputs
+        crashed += [str(keep(name, data)) for data in done.crashes]
+        kept = [keep(name, data) for data in sorted(done.found, key=len)[: given.keep]]
+        print(
+            f"{name}: {done.inputs} inputs, {done.reached} reached, {len(done.crashes)} crashes, {len(kept)} kept",
+            flush=True,
+        )
+    faulthandler.cancel_dump_traceback_later()
+    print(json.dumps({"engine": engine, "seed": given.seed, "inputs": counts, "crashes": crashed}))
     return 1 if crashed else 0
 
 

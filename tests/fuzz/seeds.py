@@ -14,6 +14,7 @@ from crdtmed.statement import Statement
 from crdtmed.updates import ItemId, write_array_update, write_map_update
 from crdtmed.verdict import Status, Verdict, encode_verdict
 from crdtmed.wire import frames
+from tests.fuzz import stores
 
 CORPUS: Final = Path(__file__).with_name("corpus")
 _ITEM: Final = (
@@ -40,6 +41,8 @@ def seeds(name: str) -> list[bytes]:
     mapped = write_map_update(9, 0, [("p/dose/b/a", said), ("p/route/b/c", b"x" * 90)])
     verdict = encode_verdict(Verdict(f"{'b' * 8}.{'a' * 16}", Status.ACCEPTED, 1, "patient/p1", "e", 2))
     made: dict[str, list[bytes]] = {
+        "store_file": stores.seeds_of("store_file"),
+        "store_rows": stores.seeds_of("store_rows"),
         "device_update_map": [mapped],
         "device_update_array": [array, first],
         "relay_update_map": [mapped],

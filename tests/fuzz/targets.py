@@ -16,6 +16,7 @@ from crdtmed.wire.enrolment import BadEnrolment, read_answer, read_enrol
 from crdtmed.wire.frames import BadFrame, read_from_device, read_from_relay
 from relay.imports import ImportRefused, read_formulary, read_patients, read_stock
 from relay.knowledge.snapshot import BadSnapshot, read_snapshot
+from tests.fuzz.stores import damaged_file, damaged_rows
 
 Target = Callable[[bytes], Any]
 
@@ -64,5 +65,7 @@ TARGETS: Final[dict[str, tuple[Target, tuple[type[Exception], ...]]]] = {
     "patients": (read_patients, (ImportRefused,)),
     "stock": (read_stock, (ImportRefused,)),
     "knowledge": (read_snapshot, (BadSnapshot,)),
+    "store_file": (damaged_file, ()),
+    "store_rows": (damaged_rows, ()),
 }
 """By name: the reader, and what it raises for bytes that are wrong; anything else is a crash."""

@@ -45,6 +45,7 @@ def main() -> int:
             failed = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
     print(failed)
     told = {"seed": given.seed, "examples": Machine.examples, "steps": Machine.steps, "outcomes": Machine.judged}
+    told["slowest_settling_s"] = round(Machine.slowest_s, 1)
     print(json.dumps({**told, "seconds": round(time.monotonic() - started), "failed": bool(failed)}))
     return 1 if failed else 0
 

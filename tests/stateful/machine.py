@@ -60,6 +60,7 @@ class Machine(RuleBasedStateMachine):
     examples: ClassVar[int] = 0
     steps: ClassVar[int] = 0
     judged: ClassVar[dict[str, int]] = {}
+    slowest_s: ClassVar[float] = 0.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -553,7 +554,9 @@ class Machine(RuleBasedStateMachine):
     def everything_follows(self) -> None:
         """The record is allowed by the rules, nothing is lost or doubled, and every device shows what it must."""
         type(self).steps += 1
+        begun = self.runner.get_loop().time()
         self.run(self.ward.settle())
+        type(self).slowest_s = max(self.slowest_s, self.runner.get_loop().time() - begun)
         self.run(self._compare())
 
     async def _compare(self) -> None:
