@@ -7,7 +7,7 @@ caching.  A statement names its *target*: a document, or a log without the segme
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -54,33 +54,27 @@ class Document:
     """A document's name taken apart.
 
     ``scope`` is ``patient/<id>``, ``site/<id>``, ``directory`` or ``formulary``; ``segment`` the month or day of a
-    log, None elsewhere.
+    log, None elsewhere.  ``policy`` is how it merges; ``root`` what it is: logs are arrays, everything else is a map.
+    ``target`` is what statements in it name: the log without its segment, else the document.  ``written_by_devices``:
+    whether devices may write it; every other document is the relay's or the identity service's.
     """
 
     name: str
     kind: DocumentKind
     scope: str
     segment: str | None = None
+    policy: Policy = field(init=False)
+    root: Root = field(init=False)
+    target: str = field(init=False)
+    written_by_devices: bool = field(init=False)
 
-    @property
-    def policy(self) -> Policy:
-        """How it merges."""
-        return POLICY[self.kind]
-
-    @property
-    def root(self) -> Root:
-        """Logs are arrays, everything else is a map."""
-        return Root.ARRAY if self.policy is Policy.APPEND_ONLY else Root.MAP
-
-    @property
-    def target(self) -> str:
-        """What statements in it name: the log without its segment, else the document."""
-        return f"{self.scope}/log" if self.segment is not None else self.name
-
-    @property
-    def written_by_devices(self) -> bool:
-        """Whether devices may write it; every other document is the relay's or the identity service's."""
-        return self.policy is not Policy.SERVER_AUTHORITATIVE
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # once a name: they are asked for with every update of thousands of documents
+        policy = POLICY[self.kind]
+        put(self, "policy", policy)
+        put(self, "root", Root.ARRAY if policy is Policy.APPEND_ONLY else Root.MAP)
+        put(self, "target", f"{self.scope}/log" if self.segment is not None else self.name)
+        put(self, "written_by_devices", policy is not Policy.SERVER_AUTHORITATIVE)
 
     @property
     def scope_id(self) -> str:

@@ -7,6 +7,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -31,6 +32,8 @@ DEPENDS: Final[Mapping[Group, tuple[Group, ...]]] = MappingProxyType(
 )
 """The groups that mean nothing without others: their author must have seen the others' winners."""
 
+KEPT_WRITES: Final = 4_096
+"""Writes that are kept decoded."""
 _DIGEST_TAG: Final = b"crdtmed/draft-digest/1"
 
 
@@ -183,27 +186,36 @@ def confirming(view: DraftView, groups: Collection[Group] = ()) -> tuple[DraftWr
 @dataclass(frozen=True, slots=True)
 class _Read:
     statement: Statement
+    ref: str
     said: DraftWrite
+    same_as: bytes
 
     @property
     def entry(self) -> Entry:
         it = self.statement
-        return Entry(it.ref, it.user, it.device, it.stamp, self.said.value)
+        return Entry(self.ref, it.user, it.device, it.stamp, self.said.value)
 
 
 def _read(statement: Statement) -> _Read | None:
+    said = _said(bytes(statement.content))
+    return _Read(statement, statement.ref, *said) if said is not None else None
+
+
+@lru_cache(maxsize=KEPT_WRITES)
+def _said(content: bytes) -> tuple[DraftWrite, bytes] | None:
+    """A write and the bytes of its value; kept, since a view reads all of a draft again after each write to it."""
     try:
-        said = decode_content(statement.kind, bytes(statement.content))
+        said = decode_content(Kind.DRAFT_WRITE, content)
     except ContentError:
         return None
-    return _Read(statement, said) if isinstance(said, DraftWrite) else None
+    return (said, encode(said.value)) if isinstance(said, DraftWrite) else None
 
 
 def _keep(reads: dict[str, _Read], read: _Read) -> None:
     """Keeps ``read``; of two that say different things under one reference, which no honest device makes, the least."""
-    other = reads.setdefault(read.statement.ref, read)
+    other = reads.setdefault(read.ref, read)
     if other is not read:
-        reads[read.statement.ref] = min(other, read, key=lambda it: encode(it.statement))
+        reads[read.ref] = min(other, read, key=lambda it: encode(it.statement))
 
 
 def _view(name: str, reads: Mapping[str, _Read], label: PatientLabel | None) -> DraftView:
@@ -230,11 +242,11 @@ def _view(name: str, reads: Mapping[str, _Read], label: PatientLabel | None) -> 
 def _write(read: _Read) -> lww_diff.Write:
     it = read.statement
     return lww_diff.Write(
-        ref=it.ref,
+        ref=read.ref,
         order=it.order,
         group=str(read.said.group),
         seen=frozenset(it.seen),
-        same_as=encode(read.said.value),
+        same_as=read.same_as,
         number=it.number,
     )
 

@@ -5,7 +5,6 @@ from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from crdtmed import clock
-from crdtmed.contract import needs_challenge
 from crdtmed.device import engine_say, inbox, store
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import Alarm, NeedsRelay, State
@@ -106,10 +105,9 @@ async def _replace(core: Core, items: Sequence[Item], said: Sequence[Said], stam
 def keep_challenges_fresh(core: Core) -> None:
     """What waits for others in the conversation that it was said in gets a new challenge before its own is spent."""
     now = core.ports.now_ms()
-    for item in core.outbox.waiting():
+    for item in core.outbox.challenged():
         conversation, given = item.challenged
-        aged = conversation == core.conversation and now - given > CHALLENGE_MS // 2
-        if aged and needs_challenge(item.statement.kind):
+        if conversation == core.conversation and now - given > CHALLENGE_MS // 2:
             item.stale = True
         if item.stale and item.not_before <= now:
             _begin_anew(core, item)
@@ -146,9 +144,8 @@ def renew_challenges(core: Core) -> None:
     knowing what time it is.
     """
     now = core.ports.now_ms()
-    for item in core.outbox.waiting():
-        if needs_challenge(item.statement.kind):
-            item.stale = now - item.said.said_at < CHALLENGE_MS
+    for item in core.outbox.challenged():
+        item.stale = now - item.said.said_at < CHALLENGE_MS
 
 
 async def blame(core: Core, code: str, says: str, flying: Sequence[Item]) -> None:

@@ -27,16 +27,25 @@ async def pump(core: Core) -> None:
 def _send_some(core: Core) -> set[str]:
     """Sends what the relay takes; gives the documents that must be in memory for more."""
     missing: set[str] = set()
+    routes: dict[str, str | None] = {}
+
+    def route(item: Item) -> str | None:
+        target = item.statement.document
+        if item.segment is not None:
+            return _route(core, _document(core, item), missing)
+        if target not in routes:
+            routes[target] = _route(core, _document(core, item), missing)
+        return routes[target]
+
     room = core.pushes_in_flight - core.outbox.in_flight
     if room > 0:
-        for parcel in core.outbox.pick(core.ports.now_ms(), room, lambda item: _route(core, item, missing)):
+        for parcel in core.outbox.pick(core.ports.now_ms(), room, route):
             _send(core, parcel)
     return missing
 
 
-def _route(core: Core, item: Item, missing: set[str]) -> str | None:
-    """The document that a statement goes into now; None while where it stands is not known."""
-    name = _document(core, item)
+def _route(core: Core, name: str, missing: set[str]) -> str | None:
+    """The document, if what is said may be pushed into it now; None while where it stands is not known."""
     session = core.session
     if session is None or (name in session.places and not session.is_live(name)):
         return None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from crdtmed.aggregates.content import Content
 from crdtmed.contract import Kind
 from crdtmed.signed import Revocation
@@ -44,8 +46,7 @@ class Standing(StrEnum):
     """It is in this device's outbox, and in no base yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A statement as views see it.  ``verdict`` is the last one that this device received on a statement of its own."""
 
     signed: SignedStatement
@@ -74,8 +75,7 @@ class Utterance:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(msgspec.Struct, frozen=True, gc=False):
     """A statement of the outbox: since when (device's clock, ms), how often it was sent, its last verdict."""
 
     signed: SignedStatement

@@ -6,7 +6,7 @@ import msgspec
 
 from crdtmed import clock, statement
 from crdtmed.codec import Undecodable
-from crdtmed.contract import Kind
+from crdtmed.contract import Kind, needs_challenge
 from crdtmed.device import inbox, store
 from crdtmed.device.engine_bases import Burst
 from crdtmed.device.engine_core import Core
@@ -144,7 +144,7 @@ def _again(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:
             burst.restamp.append(verdict.ref)
         case _ if verdict.code == "patient_moved":
             core.outbox.again(item, verdict, now if item.attempts < 3 else later)
-            item.stale = True
+            item.stale = needs_challenge(item.statement.kind)
         case _:
             core.outbox.again(item, verdict, later)
 

@@ -209,6 +209,7 @@ async def _verify(core: Core, pause: Callable[[float], Awaitable[None]]) -> None
 
     async def calm() -> None:
         nonlocal seen, looks
+        await asyncio.sleep(0)
         while core.bursts != seen and looks < CALM_LOOKS:
             seen, looks = core.bursts, looks + 1
             await pause(CALM_S)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from crdtmed.contract import Kind
+from crdtmed.contract import Kind, needs_challenge
 from crdtmed.device.store import Said
 from crdtmed.documents import is_request
 from crdtmed.limits import MAX_STRUCTS_PER_UPDATE, MAX_UPDATE_BYTES, PUSH_STATEMENTS, RETRY_FIRST_MS, RETRY_MOST_MS
@@ -118,6 +118,7 @@ class Outbox:
         self._by_target: dict[str, dict[str, Item]] = {}
         self._by_value: dict[bytes, Item] = {}
         self._awaiting: dict[str, Item] = {}
+        self._challenged: dict[str, Item] = {}
         self._flights: dict[int, dict[str, Item]] = {}
         self._flight_of: dict[str, int] = {}
         self._next_flight = 0
@@ -133,6 +134,8 @@ class Outbox:
         self.items[item.ref] = item
         self._by_target.setdefault(of.document, {})[item.ref] = item
         self._by_value[said.signed.encoded] = item
+        if needs_challenge(of.kind):
+            self._challenged[item.ref] = item
         if verdict is not None and verdict.final:
             item.phase = Phase.JUDGED
         else:
@@ -160,6 +163,7 @@ class Outbox:
         item = self.items.pop(ref)
         self._by_target[item.statement.document].pop(ref)
         self._by_value.pop(item.said.signed.encoded, None)
+        self._challenged.pop(ref, None)
         self._settle(item)
 
     def replace(self, item: Item, said: Said) -> None:
@@ -224,6 +228,10 @@ class Outbox:
     def waiting(self) -> Iterable[Item]:
         """The statements that are to be sent, in order."""
         return self._waiting.values()
+
+    def challenged(self) -> list[Item]:
+        """The statements among these that carry a challenge of the relay."""
+        return [item for item in self._challenged.values() if item.phase is Phase.WAITING]
 
     def pick(self, now_ms: int, room: int, route: Route) -> list[Parcel]:
         """What to send now, at most ``room`` parcels, in order; `sent` tells that they went."""
