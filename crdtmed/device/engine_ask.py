@@ -51,7 +51,7 @@ def report(core: Core) -> Report:
         outbox=len(core.outbox),
         inbox=core.inbox_open,
         documents=len(core.rows),
-        behind=sum(not place.live for place in session.places.values()) if session is not None else 0,
+        behind=session.behind if session is not None else 0,
         unverified=sum(len(held.unverified) for held in core.held.values()),
         relay_ms=core.relay_now(),
         synced_at=min((core.synced_at(name) for name in core.rows), default=None),
