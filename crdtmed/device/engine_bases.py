@@ -80,6 +80,7 @@ async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
     verified = row.verified if merges and row is not None else 0
     target.verified = verified
     core.distrusted.discard(name)
+    core.dirty.add(name)
     core.keep(name, target)
     core.writers.pop(name, None) if not merges else None
     core.rows[name] = BaseRow(name, base.epoch, base.position, verified, core.ports.now_ms())
@@ -106,6 +107,7 @@ async def take_run(core: Core, burst: Burst, run: RunCame) -> None:
             return
         held = fresh(READER, name)
         held.replica.epoch = run.epoch
+        core.dirty.add(name)
         core.keep(name, held)
         core.rows[name] = BaseRow(name, run.epoch, 0, 0, core.ports.now_ms())
         burst.wholes[name] = NOTHING
@@ -116,6 +118,7 @@ async def take_run(core: Core, burst: Burst, run: RunCame) -> None:
         core.rows[name] = BaseRow(name, row.epoch, row.position, row.verified, core.ports.now_ms())
         return
     values: list[bytes] = []
+    core.dirty.add(name)
     try:
         for update in run.updates:
             values += held.applied(held.replica.apply(update))

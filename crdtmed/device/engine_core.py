@@ -75,7 +75,9 @@ class Core:
     with the changes after which it must be made anew, and ``changes`` counts these; ``bursts`` counts those of the
     relay's frames.  ``queues`` are the patients in the queue of each site, by register; ``subset`` counts changes of
     the scopes asked for, ``wanted`` is what `crdtmed.device.engine_subset.wanted` gave last and for what, ``asked``
-    what was last subscribed to in which conversation.
+    what was last subscribed to in which conversation.  ``dirty`` are the documents of the burst that is being taken
+    in: the store does not have them yet.  ``unread``: the store could not be read, and has to be before the next
+    conversation begins.
     """
 
     ports: Ports
@@ -118,6 +120,8 @@ class Core:
     answers: dict[str, list[asyncio.Future[ToDevice]]] = field(default_factory=dict)
     judged: set[str] = field(default_factory=set)
     newly_verified: set[str] = field(default_factory=set)
+    dirty: set[str] = field(default_factory=set)
+    unread: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     hand_overs: int = 0
     number_of_digests: int = 0
@@ -196,13 +200,19 @@ class Core:
         return held
 
     def keep(self, document: str, held: Held) -> None:
-        """Takes a base into memory, and drops the one that has been there the longest when there are too many."""
+        """Takes a base into memory; when there are too many, those go that have been there the longest."""
         self.held[document] = held
-        if len(self.held) > LIVE_DOCUMENTS:
-            for name, other in self.held.items():
-                if not other.unverified and name not in (document, DIRECTORY):
-                    del self.held[name]
-                    break
+        self.trim(document)
+
+    def trim(self, spared: str = DIRECTORY) -> None:
+        """Back to the bound, but for what the store does not have as memory does: new updates, verified authors."""
+        over = len(self.held) - LIVE_DOCUMENTS
+        if over <= 0:
+            return
+        stay = self.dirty | self.newly_verified | {spared, DIRECTORY}
+        idle = [name for name, held in self.held.items() if not held.unverified and name not in stay]
+        for name in idle[:over]:
+            del self.held[name]
 
     def hold_fresh(self, document: str) -> Held:
         """An empty base in memory, that nothing is stored of yet."""

@@ -7,7 +7,7 @@ from typing import Final
 from crdtmed import clock
 from crdtmed.device import engine_say, inbox, store
 from crdtmed.device.engine_core import Core
-from crdtmed.device.engine_types import Alarm, NeedsRelay, State
+from crdtmed.device.engine_types import STATE_OF, Alarm, NeedsRelay, State
 from crdtmed.device.outbox import Item, Phase
 from crdtmed.device.store import Said
 from crdtmed.device.store_database import Connection, StoreError
@@ -71,6 +71,27 @@ async def _number_above(core: Core, number: int) -> None:
         core.number = number
         for item, again in zip(items, said, strict=True):
             core.outbox.replace(item, again)
+
+
+async def read_anew(core: Core) -> None:
+    """Memory goes back to what the store has; raises `StoreError` where that cannot be read, and changes nothing then.
+
+    What is in the store and was never handed back stays to be handed back: no conversation begins before this is done.
+    """
+    opened = await core.ports.database.run(lambda connection: store.open_store(connection, core.ports.device))
+    core.rows, core.unread = opened.bases, False
+    for said in opened.outbox:
+        item = core.outbox.items.get(said.ref)
+        verdict = opened.verdicts.get(said.ref)
+        if item is not None and item.verdict is not None and item.verdict.final and verdict is None:
+            core.outbox.remove(said.ref)
+            core.outbox.add(said)
+            core.judged.discard(said.ref)
+    for ref in core.judged:
+        # What was written after all, though whoever waited for the transaction had gone.
+        judged = core.outbox.items[ref].verdict
+        if judged is not None:
+            core.settle(ref, STATE_OF[judged.status])
 
 
 async def restamp(core: Core, refs: Sequence[str]) -> None:

@@ -54,6 +54,8 @@ async def receive(core: Core, data: Sequence[bytes]) -> None:
         signed = await engine_bases.digests_are_signed(core, burst)
         if signed:
             await _commit(core, burst, final)
+            core.dirty.clear()
+            core.trim()
     except BaseException as error:
         # Whatever it was, a cancellation too: memory may be ahead of the store, and later updates would leave a hole.
         says = "this device cannot write its store" if isinstance(error, StoreError) else "this device stopped midway"
@@ -104,6 +106,7 @@ async def tick(core: Core) -> None:
     if core.newly_verified:
         verified = engine_verify.verified_lately(core)
         await core.ports.database.run(lambda connection: engine_verify.keep_verified(verified, connection))
+        core.trim()
     if session is None or session.stage is not Stage.OPEN:
         return
     now = core.ports.now_ms()
@@ -266,23 +269,11 @@ async def _undo(core: Core, code: str, says: str) -> None:
     if core.session is not None:
         core.session.leave(code, says)
     core.held.clear()
+    core.dirty.clear()
     core.writers.clear()
     try:
-        opened = await core.ports.database.run(lambda connection: store.open_store(connection, core.ports.device))
+        await engine_heal.read_anew(core)
     except StoreError:
-        # Where the store stands cannot be read: nothing may go on from where memory had come to, it all comes anew.
-        core.rows = {}
+        # Where the store stands cannot be read: nothing may go on from where memory had come to.
+        core.rows, core.unread = {}, True
         raise
-    core.rows = opened.bases
-    for said in opened.outbox:
-        item = core.outbox.items.get(said.ref)
-        verdict = opened.verdicts.get(said.ref)
-        if item is not None and item.verdict is not None and item.verdict.final and verdict is None:
-            core.outbox.remove(said.ref)
-            core.outbox.add(said)
-            core.judged.discard(said.ref)
-    for ref in core.judged:
-        # What was written after all, though whoever waited for the transaction had gone.
-        judged = core.outbox.items[ref].verdict
-        if judged is not None:
-            core.settle(ref, STATE_OF[judged.status])

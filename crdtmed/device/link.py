@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import WebSocketException
 
-from crdtmed.device import engine_push, engine_relay, engine_verify
+from crdtmed.device import engine_heal, engine_push, engine_relay, engine_verify
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import Disconnected
 from crdtmed.device.outbox import back_off
@@ -108,7 +108,12 @@ async def run(core: Core, dial: Dial, pause: Callable[[float], Awaitable[None]] 
 async def _once(core: Core, dial: Dial) -> bool:
     """One conversation; whether it was opened."""
     try:
+        if core.unread:
+            await engine_heal.read_anew(core)
         transport = await dial()
+    except StoreError as error:
+        core.tell(Disconnected(f"store_{error.code}", error.says))
+        return False
     except _LOST as error:
         core.tell(Disconnected("unreachable", str(error) or type(error).__name__))
         return False

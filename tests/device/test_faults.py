@@ -27,7 +27,7 @@ from crdtmed.device.engine_types import (
 )
 from crdtmed.device.link import Transport
 from crdtmed.device.store import put_bases
-from crdtmed.device.store_database import Connection
+from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.documents import map_digest
 from crdtmed.limits import COMPACT_AFTER_UPDATES
 from crdtmed.reasons import Awaits, Busy, PatientMoved, Redo, Restamp, SegmentClosed
@@ -519,6 +519,41 @@ def test_what_is_to_be_handed_back_survives_a_restart(tmp_path: Path) -> None:
                 await until(lambda: relay.judged.count(said.ref) == 2)
                 await until(lambda: not any(engine.core.handing.values()))
                 await equal(engine, relay)
+
+    run(story())
+
+
+def test_what_is_to_be_handed_back_outlives_a_disk_that_cannot_be_read_meanwhile(tmp_path: Path) -> None:
+    """Found by the simulation: the device began from nothing, and wrote over the bases that it had to give back."""
+
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.put_register(P1, "patient", {"id": "p1"})
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                fact = await administer(engine, 1)
+                request = await engine.say(Kind.STOP, P1, stop())
+                await settle(engine)
+                await until(lambda: {TODAY, P1} <= engine.core.rows.keys())
+            relay.restored(lambda ref: False)
+            database = engine.core.ports.database
+            honest, told = database.run, list[object]()
+            engine.core.listeners.append(told.append)
+
+            async def broken(work: Callable[[Connection], Any]) -> Any:
+                raise StoreError("disk", "the disk does not answer", "try again")
+
+            database.run = broken  # type: ignore[method-assign]  # that is the fault
+            async with linked(engine.core, relay):
+                await until(lambda: engine.core.unread)
+                await until(lambda: sum(isinstance(one, Disconnected) for one in told) > 2)
+                database.run = honest  # type: ignore[method-assign]  # and its end
+                await until(lambda: {fact.ref, request.ref} <= relay.statements.keys())
+                await until(lambda: not any(engine.core.handing.values()))
+                await equal(engine, relay)
+            assert not engine.core.unread
 
     run(story())
 
@@ -1398,5 +1433,44 @@ def test_many_small_changes_become_one_snapshot(tmp_path: Path) -> None:
             assert rows[0] < COMPACT_AFTER_UPDATES
         async with device.engine() as engine:
             assert len(await engine.statements(LOG)) == COMPACT_AFTER_UPDATES + 20
+
+    run(story())
+
+
+def test_memory_holds_no_more_documents_than_its_limit_and_nothing_of_what_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many documents come at once, unverified, and go again once that is done; every one of them can be read."""
+    monkeypatch.setattr("crdtmed.device.engine_core.LIVE_DOCUMENTS", 2)
+
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        patients = [f"patient/p{number}" for number in range(1, 6)]
+        for name in patients:
+            relay.put_register(name, "patient", {"id": name})
+        async with device.engine() as engine, other.engine() as theirs:
+            async with linked(theirs.core, relay):
+                for name in patients:
+                    await administer(theirs, 1, f"{name}/log")
+                await settle(theirs)
+            await engine.subscribe(patients)
+            async with linked(engine.core, relay):
+                for name in patients:
+                    await administer(engine, 2, f"{name}/log")
+                await settle(engine)
+                await until(lambda: engine.status().behind == 0)
+                await engine.verify()
+                engine.core.wake()
+                await until(lambda: not engine.core.newly_verified)
+                await until(lambda: len(engine.core.held) <= 2 + 1)
+                assert not engine.core.found
+                assert not engine.core.judged
+                for name in patients:
+                    assert len(await engine.statements(f"{name}/log")) == 2
+                    assert len(await engine.registers(name)) == 1
+                await engine.verify()
+                engine.core.wake()
+                await until(lambda: len(engine.core.held) <= 2 + 1)
 
     run(story())
