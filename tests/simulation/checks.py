@@ -12,19 +12,20 @@ from msgspec import msgpack
 from pycrdt import Array, Doc, Map
 
 from crdtmed.wire.frames import Want
+from tests.simulation.bounds import nothing_left
+from tests.simulation.kept import nothing_lost, statements
 from tests.simulation.rules import drafts, gates, ledger
 from tests.simulation.setting import ITEMS, NAMES
-from tests.simulation.witness import PLACES, Statement, read
+from tests.simulation.witness import PLACES
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
+    from tests.simulation.tablet import Tablet
 
 CLINICAL: Final = (
     *("id", "patient", "groups", "prescriber", "signed_by", "signed_at", "snapshot", "authorised", "unit", "site"),
     *("overrides", "prior"),
 )
-FACTS: Final = (8, 10, 11, 17)
-"""Receipt, administration, correction, broken glass; a dispense and its resolution where it was handed over."""
 
 
 # ---- at every commit ----------------------------------------------------------------------------------------------
@@ -89,9 +90,9 @@ async def at_the_end(it: "History") -> None:
     assert connection is not None
     rows = _record(connection)
     documents = _documents(it)
-    kept = {one.ref: one for values in documents.values() for one in _statements(values)}
+    kept = {one.ref: one for values in documents.values() for one in statements(values)}
     known = {**it.witness.said, **it.witness.requested, **kept}
-    _nothing_lost(it, rows, documents)
+    nothing_lost(it, rows, documents)
     _replicas(it, documents)
     _attacks(it, rows)
     registers = {
@@ -106,7 +107,7 @@ async def at_the_end(it: "History") -> None:
     await _drafts(it, documents)
     _sessions(it, registers)
     _gone(it)
-    _bounded(it)
+    nothing_left(it)
 
 
 def _why(it: "History") -> None:
@@ -174,16 +175,6 @@ def _base(reader: Any, name: str) -> bytes | None:
     return update
 
 
-def _statements(values: Any) -> list[Statement]:
-    found = []
-    for raw in values.values() if isinstance(values, dict) else values:
-        try:
-            found.append(read(raw))
-        except (ValueError, TypeError):
-            return []  # registers, which are no statements
-    return found
-
-
 def _value(raw: bytes) -> Any:
     """The value in a register: 64 bytes of signature, then document, key, version, time and value."""
     try:
@@ -192,62 +183,19 @@ def _value(raw: bytes) -> Any:
         return None
 
 
-def _happened(one: Statement) -> bool:
-    """Whether a statement says what happened in the world."""
-    if one.kind == 16:
-        return _happened(read(one.content["statement"])) and one.content["action"] not in ("cancel", "discard")
-    return one.kind in FACTS or (one.kind == 7 and bool(one.content.get("handed_over")))
-
-
-def _nothing_lost(it: "History", rows: dict[str, tuple[int, int]], documents: dict[str, Any]) -> None:
-    """What was confirmed to a person is on record, facts are kept, and what was accepted is in its document once."""
-    witness = it.witness
-    places = Counter(one.ref for name, values in documents.items() if _written(name) for one in _statements(values))
-    conflicts = {
-        key.removeprefix("conflict/")
-        for name, values in documents.items()
-        if _is_map(name)
-        for key in values
-        if key.startswith("conflict/")
-    }
-    gone = {each.id for each in it.tablets.values() if each.wiped_at is not None or each.lost}
-    for ref, one in witness.said.items():
-        if ref in witness.excused or one.device in gone or one.device in it.rogues:
-            continue
-        told = witness.verdict(ref)
-        if told is not None and (told.get("reason") or {}).get("code") in ("key_reused", "device_revoked"):
-            continue
-        if ref not in rows:
-            # After a restore, what was in conflict before is with its author alone: the inbox has it, whole.  The
-            # writes of a draft that was closed since the backup are in no base any more.
-            if not (it.relay.restores and told is not None and (told["status"] != "accepted" or one.kind == 1)):
-                witness.complain(
-                    f"{ref} (kind {one.kind}) was confirmed to a person, and the relay does not have it: {told}"
-                )
-        elif rows[ref][0] == 2 and _happened(one):
-            witness.complain(f"{ref} (kind {one.kind}) happened, and was refused: {told}")
-        elif rows[ref][0] == 1 and _happened(one) and not conflicts & _tells_of(one):
-            witness.complain(f"{ref} (kind {one.kind}) is in conflict, and nobody is shown it: {told}")
-    for ref, (status, _) in rows.items():
-        if places[ref] > 1:
-            witness.complain(f"{ref} is in its document {places[ref]} times")
-        one_ = witness.said.get(ref)
-        if status == 0 and one_ is not None and one_.kind in (1, 7, 8, 9, 10, 11, 12, 16) and not places[ref]:
-            witness.complain(f"{ref} (kind {one_.kind}) was accepted, and is in no document")
-        if status in (1, 2) and places[ref]:
-            witness.complain(f"{ref} was not accepted, and is in a document")
-    for ref in places:
-        if ref not in rows:
-            witness.complain(f"{ref} is in a document, and not on record")
-
-
-def _tells_of(one: Statement) -> set[str]:
-    """A statement, and whatever it resolves: while that is in conflict, people see it there."""
-    return {one.ref} | (_tells_of(read(one.content["statement"])) if one.kind == 16 else set())
-
-
-def _written(name: str) -> bool:
-    return "/log/" in name or name.endswith("/drafts")
+def documents_of(tablet: "Tablet") -> dict[str, Any]:
+    """What a device that works holds, by document, read from its store."""
+    connection = tablet.device._life.database.held.inner  # type: ignore[union-attr]  # it works; its disk may not
+    found = {}
+    for (name,) in connection.execute("SELECT document FROM base ORDER BY document").fetchall():
+        updates = connection.execute(
+            "SELECT u.data FROM base_update u JOIN base b USING (document) WHERE u.document = ?"
+            " AND u.position > b.snapshot_position ORDER BY u.position",
+            (name,),
+        ).fetchall()
+        (snapshot,) = connection.execute("SELECT data FROM base_snapshot WHERE document = ?", (name,)).fetchone()
+        found[name] = _content(name, [snapshot, *(data for (data,) in updates)])
+    return found
 
 
 def _replicas(it: "History", documents: dict[str, Any]) -> None:
@@ -255,15 +203,7 @@ def _replicas(it: "History", documents: dict[str, Any]) -> None:
     for tablet in it.tablets.values():
         if not tablet.works:
             continue
-        connection = tablet.device._life.database.held  # type: ignore[union-attr]  # it works
-        for (name,) in connection.execute("SELECT document FROM base ORDER BY document").fetchall():
-            updates = connection.execute(
-                "SELECT u.data FROM base_update u JOIN base b USING (document) WHERE u.document = ?"
-                " AND u.position > b.snapshot_position ORDER BY u.position",
-                (name,),
-            ).fetchall()
-            (snapshot,) = connection.execute("SELECT data FROM base_snapshot WHERE document = ?", (name,)).fetchone()
-            held = _content(name, [snapshot, *(data for (data,) in updates)])
+        for name, held in documents_of(tablet).items():
             if held != documents.get(name, {} if _is_map(name) else []):
                 it.witness.complain(f"{tablet.name} holds another {name} than the relay")
 
@@ -292,7 +232,7 @@ async def _drafts(it: "History", documents: dict[str, Any]) -> None:
                 for group, of in held.groups.items()
             }
             signed = {one.register.id for one in view.prescriptions}
-            wanted = {key for key in drafts(_statements(documents[name])) if key[0] not in signed}
+            wanted = {key for key in drafts(statements(documents[name])) if key[0] not in signed}
             if shown != wanted:
                 it.witness.complain(f"{tablet.name} shows other drafts of {patient} than there are: {shown ^ wanted}")
 
@@ -321,18 +261,3 @@ def _gone(it: "History") -> None:
             data = path.read_bytes()
             if any(secret in data for secret in secrets):
                 it.witness.complain(f"{path.name} of {tablet.name} has clinical text in clear")
-
-
-def _bounded(it: "History") -> None:
-    """Nothing is kept in memory of what is over."""
-    service = it.relay.service
-    assert service is not None
-    hub, online = service.hub, [each for each in it.tablets.values() if each.works]
-    if hub.inbox_bytes or hub.inbox or hub.writes or hub.reads:
-        it.witness.complain("work is left at a relay that nobody asks for anything")
-    if len(hub.connections) > len(online) or len(hub.fanout.at) > len(online) or hub.strangers:
-        it.witness.complain(f"{len(hub.connections)} connections are left for {len(online)} devices")
-    for tablet in online:
-        core = tablet.engine.core
-        if core.waiters or core.challenges or any(core.answers.values()) or core.tasks or any(core.handing.values()):
-            it.witness.complain(f"{tablet.name} keeps what is over: {core.waiters.keys()} {core.handing}")

@@ -5,7 +5,7 @@ import logging
 import sqlite3
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -13,13 +13,16 @@ from typing import Any
 from unittest.mock import patch
 
 from crdtmed.aggregates.content import ContentError
+from crdtmed.device import store
 from crdtmed.device.engine import Said
 from crdtmed.device.engine_types import DeviceError
 from crdtmed.device.store_database import StoreError
 from crdtmed.statement import BadStatement
 from tests.simulation import tablet as tablets_of
-from tests.simulation.checks import at_commit, at_the_end
+from tests.simulation.bounds import within
+from tests.simulation.checks import at_commit, at_the_end, documents_of
 from tests.simulation.disk import PowerCut
+from tests.simulation.kept import holders
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Weather
 from tests.simulation.people import INSTEAD, MOVES
@@ -66,6 +69,9 @@ class History:
     revoked: dict[str, int] = field(default_factory=dict)
     rogues: set[str] = field(default_factory=set)
     attacks: set[str] = field(default_factory=set)
+    stolen: set[str] = field(default_factory=set)
+    aged: set[str] = field(default_factory=set)
+    holders: dict[str, frozenset[str]] = field(default_factory=dict)
     moves: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     online_s: Counter[str] = field(default_factory=Counter)
@@ -104,16 +110,23 @@ class History:
 
     def excuse(self, tablet: Tablet) -> None:
         """An older copy of a store is in use: what only the newer one held is gone, and nobody can help it."""
-        for ref in self.witness.said:
-            if ref.startswith(tablet.id) and self.witness.row(ref) is None:
-                self.witness.excused.add(ref)
+        since = tablet.copied_at[-1]
+        for ref, at in self.witness.said_at.items():
+            if ref.startswith(tablet.id) and at >= since:
+                self.aged.add(ref)
+                if self.witness.row(ref) is None:
+                    self.witness.excused.add(ref)
+        for ref, have in self.holders.items():
+            self.holders[ref] = have - {tablet.id}
 
-    def restoring(self) -> None:
-        """The relay is about to lose what it has had since the backup; devices that are gone cannot bring it back."""
-        gone = {each.id for each in self.tablets.values() if each.wiped_at is not None or each.lost}
-        for ref in self.witness.said:
-            if ref.partition(".")[0] in gone | set(self.revoked):
-                self.witness.excused.add(ref)
+    def restored(self) -> None:
+        """The relay has lost what it has had since the backup: who can bring it back?"""
+        self.holders.update(holders(self, documents_of))
+
+    def still_has(self, device: str) -> bool:
+        """Whether a device that had something to hand back had its chance to do so."""
+        tablet = next(each for each in self.tablets.values() if each.id == device)
+        return tablet.wiped_at is None and not tablet.lost and device not in self.revoked
 
     def _opened(self, tablet: Tablet) -> None:
         """A device is on again: everything that was confirmed to a person must be there, or at the relay."""
@@ -219,6 +232,7 @@ class History:
         """Counts online time since each revocation, and looks whether the device is wiped in time."""
         while True:
             await asyncio.sleep(5)
+            within(self)
             for tablet in self.tablets.values():
                 if tablet.id not in self.revoked or tablet.wiped_at is not None:
                     continue
@@ -273,6 +287,8 @@ class History:
                 return False
             if any(places.get(name, row.position) != row.position for name, row in tablet.engine.core.rows.items()):
                 return False
+            if store.hand_backs(tablet.device._life.database.held.inner):  # type: ignore[union-attr]  # it works
+                return False
         return True
 
 
@@ -289,8 +305,14 @@ def play(plan: Plan, *, log: bool = False) -> Result:
             limits = (
                 patch("relay.hub.SEND_BUDGET_BYTES", plan.send_budget),
                 patch("relay.session.LEASE_RENEWAL_S", plan.renewal_s),
+                patch("relay.live.LIVE_DOCUMENTS", plan.live_documents),
+                patch("relay.live.LIVE_REGISTERS", plan.live_registers),
+                patch("relay.reading.BASE_CACHE_BYTES", plan.base_cache),
+                patch("crdtmed.device.engine_core.LIVE_DOCUMENTS", plan.live_documents),
             )
-            with it.relay.seams(), seams, limits[0], limits[1]:
+            with it.relay.seams(), seams, ExitStack() as stack:
+                for limit in limits:
+                    stack.enter_context(limit)
                 asyncio.set_event_loop(None)
                 try:
                     loop.run_until_complete(asyncio.wait_for(it.run(), plan.hours * 3_600 + ENDS_S))

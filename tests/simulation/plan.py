@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
+from crdtmed.limits import BASE_CACHE_BYTES, LIVE_DOCUMENTS, LIVE_REGISTERS
 from tests.simulation.people import MOVES
 from tests.simulation.rogue import ATTACKS
 from tests.simulation.setting import DEVICES, WORKS
@@ -54,6 +55,9 @@ class Plan:
     send_budget: int
     drift: tuple[float, ...]
     renewal_s: int
+    live_documents: int
+    live_registers: int
+    base_cache: int
 
     def only(self, kept: frozenset[int]) -> "Plan":
         """The same with nothing happening but these operations."""
@@ -95,6 +99,9 @@ def plan(seed: int) -> Plan:
         random.choice((4_194_304, 4_194_304, 20_000, 3_000)),
         tuple(random.choice((0.0, 0.0, 1e-5, -1e-5, 1e-4)) for _ in devices),
         60 if {"revoke", "revoke_now"} & {op.what for op in ops} else 300,
+        random.choice((LIVE_DOCUMENTS, LIVE_DOCUMENTS, 6, 2)),
+        random.choice((LIVE_REGISTERS, LIVE_REGISTERS, 8, 2)),
+        random.choice((BASE_CACHE_BYTES, BASE_CACHE_BYTES, 8_000)),
     )
 
 

@@ -100,6 +100,7 @@ class Tablet:
     wiped_at: int | None = None
     lost: bool = False
     copies: list[Path] = field(default_factory=list)
+    copied_at: list[int] = field(default_factory=list)
     booting: bool = False
     starts: int = 0
     opened: Callable[["Tablet"], None] = lambda tablet: None
@@ -215,6 +216,7 @@ class Tablet:
             goal.mkdir()
             copy_database(self.folder / "device.db", goal / "device.db")
             self.copies.append(goal)
+            self.copied_at.append(self.now_ms())
 
     def put_back(self) -> bool:
         """The last copy takes the place of the store's file; the device is off."""

@@ -205,8 +205,8 @@ async def restore(it: "History", tablet: Tablet, random: Random) -> None:
     """The relay is restored from its last backup; the operator takes out of service again whom they had."""
     if it.relay.backups and it.relay.service is not None:
         it.relay.kill()
-        it.restoring()
         it.relay.restore()
+        it.restored()
         await _started(it)
         for each in it.tablets.values():
             if each.id in it.revoked:
@@ -244,6 +244,8 @@ async def _revoke(it: "History", tablet: Tablet, *, now: bool) -> None:
         await it.relay.write(act)
     except Exception:  # noqa: BLE001 - the relay has no space just now: the operator sees it, and does it again later
         return
+    if now:
+        it.stolen.add(tablet.id)
     if it.relay.service is service:
         it.revoked.setdefault(tablet.id, it.now_ms())
 

@@ -82,6 +82,8 @@ class Witness:
     reasons: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
     excused: set[str] = field(default_factory=set)
+    offered: dict[str, bool] = field(default_factory=dict)
+    offering: dict[str, list[str]] = field(default_factory=dict)
     frames: int = 0
     trace: Any = field(default_factory=sha256)
     log: list[str] | None = None
@@ -114,6 +116,8 @@ class Witness:
         if frame[0] == "request":
             it = read(frame[1])
             self.requested[it.ref] = it
+        elif frame[0] == "hand_over":
+            self.offering[device] = [read(raw).ref for raw in frame[1]]
         if self.log is not None:
             self.log.append(f"{now_ms} {device}/{line} -> {_summary(frame)}")
 
@@ -127,6 +131,8 @@ class Witness:
         elif frame[0] == "verdicts":
             for verdict in frame[2]:
                 self._verdict(device, verdict, now_ms)
+        elif frame[0] == "handed_over":
+            self.offered.update((ref, ref not in frame[2]) for ref in self.offering.pop(device, ()))
         if self.log is not None:
             self.log.append(f"{now_ms} {device}/{line} <- {_summary(frame)}")
 
@@ -168,13 +174,17 @@ class Witness:
         ).fetchone()
         return found
 
-    def verdict(self, ref: str) -> Any:
-        """The last final verdict that was told of a statement."""
+    def told(self, ref: str) -> tuple[int, Any]:
+        """The last final verdict that was told of a statement, after the era in which it was; None where none was."""
         for era in range(self.era(), -1, -1):
             data = self.verdicts.get((era, ref))
             if data is not None:
-                return msgpack.decode(data)
-        return None
+                return era, msgpack.decode(data)
+        return 0, None
+
+    def verdict(self, ref: str) -> Any:
+        """The last final verdict that was told of a statement."""
+        return self.told(ref)[1]
 
 
 def _summary(frame: Any) -> str:
