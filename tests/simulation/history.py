@@ -17,6 +17,7 @@ from crdtmed.device import store
 from crdtmed.device.engine import Said
 from crdtmed.device.engine_types import DeviceError
 from crdtmed.device.store_database import StoreError
+from crdtmed.limits import HANDSHAKE_TIMEOUT_MS
 from crdtmed.statement import BadStatement
 from tests.simulation import tablet as tablets_of
 from tests.simulation.bounds import within
@@ -237,7 +238,9 @@ class History:
                 if tablet.id not in self.revoked or tablet.wiped_at is not None:
                     continue
                 on = tablet.device is not None and tablet.power.on and not tablet.full and not tablet.fails
-                if on and self.relay.service is not None and not self.relay.full and not tablet.weather.down:
+                # A line that is too slow for a handshake is none.
+                online = not tablet.weather.down and 2_000 * tablet.weather.slow_s < HANDSHAKE_TIMEOUT_MS
+                if on and self.relay.service is not None and not self.relay.full and online:
                     self.online_s[tablet.id] += 5
                 if self.online_s[tablet.id] > 300 and tablet.wiped_at is None:
                     self.witness.complain(f"{tablet.name} was revoked, and is not wiped after 300 s online")

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -152,13 +153,14 @@ class Tablet:
         finally:
             self.booting = False
         self.device = device
-        device._life.listeners.append(self._heard)
+        device._life.listeners.append(partial(self._heard, self.power))
         if self.works:
             self.opened(self)
         await device.connect(dial=self.dial)
 
-    def _heard(self, event: DeviceEvent) -> None:
-        if isinstance(event, DeviceWiped) and self.wiped_at is None:
+    def _heard(self, power: Power, event: DeviceEvent) -> None:
+        # What a dying process does after the power went is not on the disk that is left.
+        if isinstance(event, DeviceWiped) and power.on and self.wiped_at is None:
             self.wiped_at = self.now_ms()
 
     async def dial(self) -> Transport:

@@ -238,7 +238,7 @@ async def _revoke(it: "History", tablet: Tablet, *, now: bool) -> None:
         batch.identity.revoke(batch.record.connection, tablet.id, "lost", now, batch.now_ms)
         batch.directory()
 
-    await it.relay.start()  # the operator who takes a device out of service finds the relay down, and starts it
+    await _started(it)  # the operator who takes a device out of service finds the relay down, and starts it
     service = it.relay.service
     try:
         await it.relay.write(act)
@@ -246,7 +246,7 @@ async def _revoke(it: "History", tablet: Tablet, *, now: bool) -> None:
         return
     if now:
         it.stolen.add(tablet.id)
-    if it.relay.service is service:
+    if service is not None and it.relay.service is service:
         it.revoked.setdefault(tablet.id, it.now_ms())
 
 
