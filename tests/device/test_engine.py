@@ -103,6 +103,21 @@ def test_nobody_signed_in_or_without_the_role_says_nothing(tmp_path: Path) -> No
     run(story())
 
 
+def test_with_a_grant_that_is_over_nothing_new_is_ordered_but_what_happened_is_written_down(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = Device("aaaaaaaa", tmp_path / "a.db")
+        async with device.engine() as engine:
+            await draft(engine, "while it is in force")
+            device.now = device.grant().not_after + 1
+            with pytest.raises(NotAllowed, match="grant_not_in_force"):
+                await draft(engine, "a moment later")
+            said = await administer(engine, 1)
+            assert [queued.signed.statement.ref for queued in engine.outbox()][-1] == said.ref
+            assert engine.status().last_number == 2
+
+    run(story())
+
+
 def test_a_conflict_and_a_refusal_in_a_flush_go_to_the_inbox_and_the_rest_arrives(tmp_path: Path) -> None:
     async def story() -> None:
         device = Device("aaaaaaaa", tmp_path / "a.db")
