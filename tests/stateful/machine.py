@@ -5,7 +5,8 @@ model (`tests.stateful.model`, `tests.stateful.shown`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from msgspec import to_builtins
 
 from crdtmed.aggregates.alert_override_record import OverrideReason
 from crdtmed.aggregates.conflict import Action
@@ -28,21 +28,15 @@ from crdtmed.device.engine_types import DeviceError
 from crdtmed.device.pin import PinRefused
 from tests.scenarios.hospital import AMOXICILLIN, PARACETAMOL, PATIENCE_S, mg, ordered
 from tests.stateful import drafts
-from tests.stateful.model import Model
-from tests.stateful.shown import wrong
-from tests.stateful.ward import CREW, PATIENTS, Template, Ward, day, lots, new_folder, somebody
+from tests.stateful.ward import CREW, PATIENTS, Template, Ward, day, new_folder, somebody
+from tests.stateful.witness import Witness
 from tests.stateful.words import (
     ADMINISTER,
     CORRECT,
     DISPENSE,
-    DRAFT_WRITE,
     OPEN,
-    RECEIPT,
     RESOLVE,
-    Judged,
-    Word,
     bottom,
-    read,
 )
 
 TABLET = st.sampled_from(["tablet-1", "tablet-2"])
@@ -53,13 +47,13 @@ HOMES = (HomeMedication("h1", "Ramipril 5 mg"), HomeMedication("h2", "Metformin 
 
 
 class Machine(RuleBasedStateMachine):
-    """One example.  ``seen`` is the model as far as each device has the record; ``said`` what it confirmed."""
+    """One example: a ward of its own, and a witness of everything."""
 
     template: ClassVar[Template]
     base: ClassVar[Path]
     examples: ClassVar[int] = 0
     steps: ClassVar[int] = 0
-    judged: ClassVar[dict[str, int]] = {}
+    judged: ClassVar[Counter[str]] = Counter()
     slowest_s: ClassVar[float] = 0.0
 
     def __init__(self) -> None:
@@ -67,12 +61,8 @@ class Machine(RuleBasedStateMachine):
         type(self).examples += 1
         self.runner = asyncio.Runner()
         self.ward = Ward(self.template, new_folder(self.base))
-        self.model = Model(lots())
-        self.rows: dict[int, Judged] = {}
-        self.seen: dict[str, Model] = {}
-        self.said: dict[str, tuple[str, Word]] = {}
-        self.signed: dict[str, Any] = {}
-        self.told: dict[str, str] = {}
+        self.witness = Witness(self.ward, self.judged)
+        self.failed = False
         self.tries: dict[str, int] = {}
         try:
             self.run(self._begin())
@@ -87,7 +77,10 @@ class Machine(RuleBasedStateMachine):
             async with asyncio.timeout(2 * PATIENCE_S):
                 return await act
 
-        return self.runner.run(bounded())
+        self.failed = True
+        done = self.runner.run(bounded())
+        self.failed = False
+        return done
 
     async def _begin(self) -> None:
         await self.ward.start()
@@ -109,53 +102,17 @@ class Machine(RuleBasedStateMachine):
             failed, said = await _tried(act(device))
             assert (failed.code if failed else "") in (expected or ("",)), f"{name}: {failed}, expected was {expected}"
             if failed is None:
-                self._note(name, said)
+                self.witness.note(name, said)
             else:
                 assert _outbox(device) <= before, f"{name} said something in spite of {failed}"
 
         self.run(step())
-
-    def _note(self, name: str, said: Any) -> None:
-        """Keeps what a device confirmed, by its bytes where they are still in the outbox."""
-        device = self.ward.device(name)
-        queued = {one.signed.statement.ref: one.signed.encoded for one in device.outbox()}
-        for one in said if isinstance(said, tuple) else (said,):
-            assert isinstance(one, Said)
-            raw = queued.get(one.ref)
-            if raw is None:
-                raw = next(row.word.raw for row in self.ward.record().rows if row.word.ref == one.ref)
-            self.said[one.ref] = (name, read(raw))
-
-    def pending(self, name: str) -> list[Word]:
-        """What a device said and the record does not have."""
-        on_record = {row.word.ref for row in self.rows.values()}
-        return [word for ref, (of, word) in self.said.items() if of == name and ref not in on_record]
-
-    def shown(self, name: str) -> Model:
-        """The model as a device has it."""
-        return self.seen.get(name, self.model)
 
     def needs(self, name: str) -> tuple[str, ...]:
         """What a verb that needs the relay fails with."""
         return () if self.ward.reachable(name) else ("needs_relay",)
 
     # ---- prescribing --------------------------------------------------------------------------------------
-
-    def _drafts(self, name: str) -> dict[str, dict[str, Word]]:
-        seen = self.shown(name)
-        found = {rx: dict(words) for rx, words in seen.writes.items() if rx not in seen.orders}
-        for word in self.pending(name):
-            if word.kind == DRAFT_WRITE and word.content["prescription"] not in seen.orders:
-                found.setdefault(word.content["prescription"], {})[word.ref] = word
-        return found
-
-    def _draft(self, name: str, pick: int) -> tuple[str, str, dict[str, Word]] | None:
-        """One of the drafts on a device: its id, its patient, its writes."""
-        found = self._drafts(name)
-        if not found:
-            return None
-        rx = list(found)[pick % len(found)]
-        return rx, next(iter(found[rx].values())).scope, found[rx]
 
     @rule(
         name=TABLET,
@@ -180,7 +137,7 @@ class Machine(RuleBasedStateMachine):
     )
     def changes_a_draft(self, name: str, pick: int, what: str, high: int) -> None:
         """Some groups of a draft are written again."""
-        found = self._draft(name, pick)
+        found = self.witness.draft(name, pick)
         if found is None:
             return
         rx, patient, words = found
@@ -204,34 +161,28 @@ class Machine(RuleBasedStateMachine):
     @rule(name=TABLET, pick=PICK)
     def confirms(self, name: str, pick: int) -> None:
         """What waits in a draft is confirmed: then nothing does."""
-        found = self._draft(name, pick)
+        found = self.witness.draft(name, pick)
         if found is None:
             return
         rx, patient, _ = found
         self.do(name, somebody(name, "prescriber"), lambda device: device.draft(patient, rx).confirm())
-        again = self._drafts(name)[rx]
+        again = self.witness.drafts(name)[rx]
         assert not drafts.unsettled(drafts.merged(again.values())), f"{rx} is unsettled after {name} confirmed it"
 
     @rule(name=TABLET, pick=PICK)
     def signs(self, name: str, pick: int) -> None:
         """A draft is signed."""
-        found = self._draft(name, pick)
+        found = self.witness.draft(name, pick)
         if found is None:
             return
         rx, patient, words = found
         expected = self.needs(name) if drafts.signable(drafts.merged(words.values())) else ("draft_not_ready",)
         self.do(name, somebody(name, "prescriber"), lambda device: device.sign(device.draft(patient, rx)), *expected)
 
-    def _orders(self, name: str, pick: int, *statuses: str) -> tuple[str, str] | None:
-        """One of the signed prescriptions on a device, and its patient."""
-        seen = self.shown(name)
-        found = [rx for rx, order in seen.orders.items() if not statuses or order.status in statuses]
-        return (found[pick % len(found)], seen.orders[found[pick % len(found)]].patient) if found else None
-
     @rule(name=TABLET, pick=PICK, dose=st.sampled_from(["250", "1000"]))
     def amends(self, name: str, pick: int, dose: str) -> None:
         """An amendment is drafted and signed in one go."""
-        found = self._orders(name, pick)
+        found = self.witness.orders(name, pick)
         if found is None:
             return
         prior, patient = found
@@ -246,7 +197,7 @@ class Machine(RuleBasedStateMachine):
 
         self.do(name, somebody(name, "prescriber"), begin)
         self.run(self.ward.settle())
-        self.run(self._compare())
+        self.run(self.witness.compare())
         rx = self.amending
         self.do(
             name,
@@ -258,7 +209,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=TABLET, pick=PICK, what=st.sampled_from(["stop", "hold", "resume"]))
     def stops_holds_resumes(self, name: str, pick: int, what: str) -> None:
         """Stopping and holding may wait; resuming needs the relay."""
-        found = self._orders(name, pick)
+        found = self.witness.orders(name, pick)
         if found is None:
             return
         rx, patient = found
@@ -272,8 +223,8 @@ class Machine(RuleBasedStateMachine):
     @rule(name=TABLET, pick=PICK)
     def overrides(self, name: str, pick: int) -> None:
         """Every alert that the relay raised on a draft is overridden with a reason."""
-        found = self._draft(name, pick)
-        if found is None or found[0] not in self.shown(name).alerted:
+        found = self.witness.draft(name, pick)
+        if found is None or found[0] not in self.witness.shown(name).alerted:
             return
         rx, patient, _ = found
 
@@ -286,20 +237,15 @@ class Machine(RuleBasedStateMachine):
 
     # ---- the pharmacy -------------------------------------------------------------------------------------
 
-    def _lot(self, name: str, pick: int) -> tuple[str, str]:
-        known = set(self.shown(name).lots)
-        known |= {(it.content["item"], it.content["lot"]) for it in self.pending(name) if it.kind == RECEIPT}
-        return sorted(known)[pick % len(known)]
-
     @rule(name=TILL, pick=PICK, lot=PICK, quantity=st.sampled_from([1, 5, 15, 30]), handed=st.booleans())
     def dispenses(self, name: str, pick: int, lot: int, quantity: int, handed: bool) -> None:
         """Something is taken from a lot for a prescription."""
-        found = self._orders(name, pick)
+        found = self.witness.orders(name, pick)
         if found is None:
             return
         rx, patient = found
-        item = self.shown(name).orders[rx].values["medication"]["code"]
-        lots_ = sorted(lot for of, lot in {*self.shown(name).lots, self._lot(name, lot)} if of == item)
+        item = self.witness.shown(name).orders[rx].values["medication"]["code"]
+        lots_ = sorted(lot for of, lot in {*self.witness.shown(name).lots, self.witness.lot(name, lot)} if of == item)
 
         def dispense(device: Device) -> Awaitable[Said]:
             chosen = lots_[lot % len(lots_)] if lot < 10 else "none"
@@ -346,7 +292,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=TILL, lot=PICK, delta=st.sampled_from([-50, -2, 3]), closes=st.booleans())
     def adjusts(self, name: str, lot: int, delta: int, closes: bool) -> None:
         """A supervisor counts; a shortage may be closed."""
-        seen = self.shown(name).lots
+        seen = self.witness.shown(name).lots
         item, of = sorted(seen)[lot % len(seen)]
         short = seen[item, of].shortage if closes else 0
         reason = AdjustReason.CLOSES_SHORTAGE if short else AdjustReason.COUNT
@@ -362,7 +308,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=TABLET, pick=PICK, dose=st.sampled_from([None, "250", "500"]), nurse=st.booleans())
     def administers(self, name: str, pick: int, dose: str | None, nurse: bool) -> None:
         """A dose is given, or not."""
-        found = self._orders(name, pick)
+        found = self.witness.orders(name, pick)
         if found is None:
             return
         rx, patient = found
@@ -383,15 +329,15 @@ class Machine(RuleBasedStateMachine):
     def corrects(self, name: str, pick: int, right: bool) -> None:
         """An entry of the record is corrected, also one that was corrected before."""
         entries = {
-            **self.shown(name).log,
-            **{it.ref: it for it in self.pending(name) if it.kind in (ADMINISTER, CORRECT)},
+            **self.witness.shown(name).log,
+            **{it.ref: it for it in self.witness.pending(name) if it.kind in (ADMINISTER, CORRECT)},
         }
         if not entries:
             return
         word = list(entries.values())[pick % len(entries)]
 
         async def correct(device: Device) -> Said:
-            rx = self._orders(name, 0)
+            rx = self.witness.orders(name, 0)
             account = None
             if right and rx is not None:
                 account = await device.administration(
@@ -404,8 +350,10 @@ class Machine(RuleBasedStateMachine):
     @rule(name=TABLET, patient=st.sampled_from(PATIENTS))
     def opens_a_reconciliation(self, name: str, patient: str) -> None:
         """A session is opened, unless the device knows of one."""
-        known = any(it.patient == patient and it.status == "in-progress" for it in self.shown(name).sessions.values())
-        known = known or any(it.kind == OPEN and it.scope == patient for it in self.pending(name))
+        known = any(
+            it.patient == patient and it.status == "in-progress" for it in self.witness.shown(name).sessions.values()
+        )
+        known = known or any(it.kind == OPEN and it.scope == patient for it in self.witness.pending(name))
 
         async def opening(device: Device) -> Said:
             opened = (await device.open_reconciliation(patient, HOMES)).opened
@@ -417,8 +365,8 @@ class Machine(RuleBasedStateMachine):
     @rule(name=TABLET, pick=PICK, medicine=st.sampled_from(["h1", "h2", None]))
     def records_or_completes(self, name: str, pick: int, medicine: str | None) -> None:
         """A decision in a session, or its end; also in one that is over."""
-        known = {session: it.patient for session, it in self.shown(name).sessions.items()}
-        known |= {it.content["session"]: it.scope for it in self.pending(name) if it.kind == OPEN}
+        known = {session: it.patient for session, it in self.witness.shown(name).sessions.items()}
+        known |= {it.content["session"]: it.scope for it in self.witness.pending(name) if it.kind == OPEN}
         if not known:
             return
         session = list(known)[pick % len(known)]
@@ -434,7 +382,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=ANY, pick=PICK, action=PICK, lot=PICK, quantity=st.sampled_from([1, 6, 15]))
     def resolves(self, name: str, pick: int, action: int, lot: int, quantity: int) -> None:
         """Somebody chooses among what a conflict offers; two may do so at once."""
-        cases = {ref: case for ref, case in self.shown(name).cases.items() if case.open}
+        cases = {ref: case for ref, case in self.witness.shown(name).cases.items() if case.open}
         inner = {ref: bottom(case.word)[0] for ref, case in cases.items()}
         mine = [ref for ref, word in inner.items() if word.document.startswith("site") == name.startswith("till")]
         if not mine:
@@ -444,7 +392,7 @@ class Machine(RuleBasedStateMachine):
         more: dict[str, Any] = {}
         if inner[case.word.ref].kind == DISPENSE and case.word.kind != RESOLVE:
             if chosen is Action.SWITCH_LOT:
-                more["lot"] = self._lot(name, lot)[1]
+                more["lot"] = self.witness.lot(name, lot)[1]
             if chosen is Action.DISPENSE_PART:
                 more["quantity"] = quantity
         if case.word.kind == RESOLVE and chosen in (Action.SWITCH_LOT, Action.DISPENSE_PART):
@@ -471,7 +419,7 @@ class Machine(RuleBasedStateMachine):
     def the_wrong_person(self, name: str, pick: int) -> None:
         """Who may not say something is told so at once."""
         tablet = name.startswith("tablet")
-        found = self._orders(name, pick)
+        found = self.witness.orders(name, pick)
         if found is None:
             return
         rx, patient = found
@@ -491,7 +439,7 @@ class Machine(RuleBasedStateMachine):
         """A device loses the network, by itself or with the other one of its kind."""
         for one in [name] if alone else [it for it in sorted(CREW) if it[:4] == name[:4]]:
             if one in self.ward.wanted:
-                self.seen.setdefault(one, deepcopy(self.model))
+                self.witness.seen.setdefault(one, deepcopy(self.witness.model))
                 self.run(self.ward.disconnect(one))
 
     @rule(name=ANY)
@@ -524,7 +472,7 @@ class Machine(RuleBasedStateMachine):
         """The relay is stopped."""
         if self.ward.up:
             for name in CREW:
-                self.seen.setdefault(name, deepcopy(self.model))
+                self.witness.seen.setdefault(name, deepcopy(self.witness.model))
             self.run(self.ward.stop())
 
     @rule()
@@ -557,78 +505,17 @@ class Machine(RuleBasedStateMachine):
         begun = self.runner.get_loop().time()
         self.run(self.ward.settle())
         type(self).slowest_s = max(self.slowest_s, self.runner.get_loop().time() - begun)
-        self.run(self._compare())
-
-    async def _compare(self) -> None:
-        record = self.ward.record()
-        self._judge(record.rows)
-        wanted = {key: (lot.on_hand, lot.shortage) for key, lot in self.model.lots.items()}
-        assert record.stock == wanted, f"the books say {record.stock}, the rules {wanted}"
-        assert record.sums == wanted, f"the ledger adds up to {record.sums}, the rules to {wanted}"
-        found: list[str] = []
-        for name in CREW:
-            if self.ward.reachable(name):
-                self.seen.pop(name, None)
-                assert not self.pending(name), f"{name} confirmed {self.pending(name)}, and they are on no record"
-            device = self.ward.device(name)
-            found += await wrong(device, name, self.shown(name), self.pending(name), PATIENTS)
-            await self._told(name, device)
-            for patient in PATIENTS:
-                self._immutable(name, (await device.patient(patient)).prescriptions)
-        assert not found, "\n".join(found)
-
-    def _judge(self, rows: Iterable[Judged]) -> None:
-        """Takes what is new on record; what was there is as it was."""
-        refs: set[str] = set()
-        for row in rows:
-            assert row.word.ref not in refs, f"{row.word.ref} is on record twice"
-            refs.add(row.word.ref)
-            before = self.rows.get(row.row)
-            self.rows[row.row] = row
-            if before is not None:
-                same = (before.word, before.status, before.verdict) == (row.word, row.status, row.verdict)
-                assert same, f"{row.word.ref} was {before.status}, and is {row.status} now"
-                continue
-            said = self.said.get(row.word.ref)
-            assert said is None or said[1].means == row.word.means, f"{row.word.ref} is not what was said"
-            problem = self.model.take(row)
-            assert problem is None, problem
-            counts, key = type(self).judged, f"{row.word.kind} {row.status} {row.code}".strip()
-            counts[key] = counts.get(key, 0) + 1
-        assert len(refs) == len(self.rows), "statements are gone from the record"
-
-    async def _told(self, name: str, device: Device) -> None:
-        """What a device tells of its own statements is what the record says, for ever; what went wrong was told."""
-        verdicts = {row.word.ref: (row.status, row.code) for row in self.rows.values()}
-        entries = {one.statement.statement.ref for one in await device.inbox(closed=True) if one.statement is not None}
-        for ref, (of, _) in self.said.items():
-            if of != name:
-                continue
-            state = str(await device.said(ref).state())
-            if state == "pending":
-                assert ref not in self.told, f"{ref} was {self.told[ref]}, and is pending again"
-                assert not self.ward.reachable(name), f"{ref} is pending on {name}, which is online"
-                continue
-            assert self.told.setdefault(ref, state) == state, f"{ref} was {self.told[ref]}, and is {state}"
-            assert verdicts[ref][0] == state, f"{name} tells {ref} as {state}, the record says {verdicts[ref]}"
-            assert state == "accepted" or ref in entries, f"{name} told nobody that {ref} is {verdicts[ref]}"
-
-    def _immutable(self, name: str, prescriptions: Iterable[Any]) -> None:
-        """What was signed stays as it was signed."""
-        for one in prescriptions:
-            it = one.register
-            fixed = to_builtins((it.groups, it.prescriber, it.signed_by, it.signed_at, it.authorised, it.unit, it.site))
-            assert self.signed.setdefault(it.id, fixed) == fixed, f"{name} shows {it.id} otherwise than it was signed"
+        self.run(self.witness.compare())
 
     def teardown(self) -> None:
         """Everything comes online and settles: all devices are equal, and everything said is on record."""
         try:
-            if "tablet-1" in self.ward.it.devices:
+            if not self.failed:  # what failed already is what is told
                 self.everybody_comes_online("tablet-1")
                 self.everything_follows()
                 self.ward.it.same_everywhere()
-                on_record = {row.word.ref for row in self.rows.values()}
-                assert self.said.keys() <= on_record, "something that was said is on no record"
+                on_record = {row.word.ref for row in self.witness.rows.values()}
+                assert self.witness.said.keys() <= on_record, "something that was said is on no record"
         finally:
             self._end()
 
