@@ -244,6 +244,15 @@ def test_a_replica_that_has_read_one_update_shows_what_pycrdt_does(
     assert same(late, opened)
 
 
+def test_what_an_update_inserts_and_deletes_at_once_is_not_there() -> None:
+    values = [b"%d" % number for number in range(6)]
+    update = write_array_update(7, 0, None, values)[:-1] + b"\x01\x07\x02\x01\x01\x03\x02"
+    late, opened = Replica.load(LOG, 5, update, "e", 1), Replica.load(LOG, 5, update, "e", 1)
+    opened.snapshot()
+    assert late.values() == opened.values() == [b"0", b"2", b"5"]
+    assert same(late, opened)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=3)), max_size=12))
 def test_a_log_that_has_read_one_update_shows_what_pycrdt_does(said: list[tuple[bool, bytes]]) -> None:
     relay = Replica.open(LOG, 90)

@@ -101,7 +101,7 @@ class Held:
 
     def applied(self, read: RelayUpdate) -> list[bytes]:
         """An update was applied to the replica: reading takes in what it brought; gives the values among that."""
-        values = [value for _, _, value in read.inserted]
+        values = read.values
         if self.document.root is Root.MAP:
             touched = self._keys.touched_by(read)
             if self.document.written_by_devices:

@@ -54,12 +54,13 @@ _PARENT: Final = {Root.MAP: b"\x01\x01m", Root.ARRAY: b"\x01\x01a"}
 _MOST_BYTES: Final = {Root.MAP: MAX_RELAY_VALUE_BYTES, Root.ARRAY: MAX_VALUE_BYTES}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Found:
-    """What has been read so far."""
+    """What has been read so far; ``count`` values in ``runs``."""
 
     root: Root
-    inserted: list[tuple[ItemId, str | None, bytes]] = field(default_factory=list)
+    count: int = 0
+    runs: list[tuple[ItemId, str | None, tuple[bytes, ...]]] = field(default_factory=list)
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     follows: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     origins: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -97,7 +98,7 @@ def read_relay_update(data: bytes, root: Root, known: Mapping[int, int] | None =
     else:
         _check_merge_steps(found, spans, structs, known)
     ranges = tuple([(client, clock, n) for client, clock, n, _ in deletes])
-    return RelayUpdate(tuple(found.inserted), spans, ranges, found.keys, found.follows)
+    return RelayUpdate(tuple(found.runs), spans, ranges, found.keys, found.follows)
 
 
 def _read_clients(
@@ -160,10 +161,12 @@ def _read_item(data: bytes, at: int, info: int, client: int, clock: int, found: 
     if info & _CONTENT == _DELETED:
         count, at = read_uint(data, at, MAX_CLOCK)
     else:
-        count, at = read_uint(data, at, MAX_RELAY_STRUCTS - len(found.inserted))
+        count, at = read_uint(data, at, MAX_RELAY_STRUCTS - found.count)
         if root is Root.MAP and count != 1:
             raise Malformed("not_one_value", count_at)
-        at = _read_values(data, at, count, client, clock, key, found)
+        values, at = _read_values(data, at, count, _MOST_BYTES[root])
+        found.count += count
+        found.runs.append((ItemId(client, clock), key, values))
     if key is not None:
         found.keys[key] = (client, clock + count - 1)
     elif origin is not None and root is Root.MAP:
@@ -171,10 +174,11 @@ def _read_item(data: bytes, at: int, info: int, client: int, clock: int, found: 
     return count, at
 
 
-def _read_values(data: bytes, at: int, count: int, client: int, clock: int, key: str | None, found: _Found) -> int:
-    """Reads ``count`` byte buffers into ``found``; gives the offset behind them.  Reading a long log is mostly this."""
-    most, end_of_data, add = _MOST_BYTES[found.root], len(data), found.inserted.append
-    for own in range(clock, clock + count):
+def _read_values(data: bytes, at: int, count: int, most: int) -> tuple[tuple[bytes, ...], int]:
+    """Reads ``count`` byte buffers; gives them, and the offset behind them.  Reading a long log is mostly this."""
+    values: list[bytes] = []
+    end_of_data, add = len(data), values.append
+    for _ in range(count):
         if data[at] != BUFFER:
             raise Malformed("not_bytes", at)
         size = data[at + 1]
@@ -185,9 +189,9 @@ def _read_values(data: bytes, at: int, count: int, client: int, clock: int, key:
         end = at + size
         if end > end_of_data:
             raise IndexError
-        add((ItemId(client, own), key, data[at:end]))
+        add(data[at:end])
         at = end
-    return at
+    return tuple(values), at
 
 
 def _read_place(

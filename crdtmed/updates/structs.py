@@ -75,19 +75,34 @@ class DeviceUpdate:
 class RelayUpdate:
     """What an update of the relay does: an increment or a whole snapshot.
 
-    ``inserted`` holds each value with its id, and with its key where that is on the wire (an overwrite has
-    none: its key is that of the item it follows). ``clients`` gives the first clock and the clock behind the
+    ``runs`` are the values that were inserted together: the id of the first, the key where that is on the wire (an
+    overwrite has none: its key is that of the item it follows), and the values, each taking the next clock.
+    ``clients`` gives the first clock and the clock behind the
     last one of each client's structs, deleted ones included. ``deletes`` are ranges of (client, first clock,
     length). ``keys`` are all keys on the wire, of deleted items too, each with its item; ``follows`` are the items
     of the Map that take another's place, each with the one that it follows; an Array has neither. An item is named
     here by its client and the last clock that it takes.
     """
 
-    inserted: tuple[tuple[ItemId, str | None, bytes], ...]
+    runs: tuple[tuple[ItemId, str | None, tuple[bytes, ...]], ...]
     clients: Mapping[int, tuple[int, int]]
     deletes: tuple[tuple[int, int, int], ...]
     keys: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
     follows: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict, compare=False)
+
+    @property
+    def values(self) -> list[bytes]:
+        """The inserted values."""
+        return [value for _, _, values in self.runs for value in values]
+
+    @property
+    def inserted(self) -> tuple[tuple[ItemId, str | None, bytes], ...]:
+        """Each inserted value with its id, and with its key where that is on the wire."""
+        return tuple(
+            (ItemId(first.client, clock), key, value)
+            for first, key, values in self.runs
+            for clock, value in enumerate(values, first.clock)
+        )
 
     def alone(self, root: Root) -> dict[str, bytes] | list[bytes] | None:
         """What an empty document with this ``root`` holds after this update alone: a map by key, or a log's values.
@@ -96,11 +111,11 @@ class RelayUpdate:
         """
         if root is Root.ARRAY:
             if not self.deletes:
-                return [value for _, _, value in self.inserted]
+                return self.values
             return [value for at, _, value in self.inserted if not self._deleted(at)]
-        if self.follows or self.deletes or any(key is None for _, key, _ in self.inserted):
+        if self.follows or self.deletes or any(key is None for _, key, _ in self.runs):
             return None
-        return {key: value for _, key, value in self.inserted if key is not None}
+        return {key: values[0] for _, key, values in self.runs if key is not None}
 
     def _deleted(self, at: ItemId) -> bool:
         """Whether an item is deleted: ranges come by client and clock, none within another."""

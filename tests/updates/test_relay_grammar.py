@@ -52,13 +52,17 @@ def test_reads_what_pycrdt_sends_for_overwrites_and_deletes() -> None:
     held["a/b"] = b"hello2"
     del held["c/d"]
     assert [read_relay_update(update, Root.MAP) for update in sent] == [
-        RelayUpdate(((ItemId(77, 0), "a/b", b"hello"), (ItemId(77, 1), "c/d", b"x")), {77: (0, 2)}, ()),
-        RelayUpdate(((ItemId(77, 2), None, b"hello2"),), {77: (2, 3)}, ((77, 0, 1),)),
+        RelayUpdate(((ItemId(77, 0), "a/b", (b"hello",)), (ItemId(77, 1), "c/d", (b"x",))), {77: (0, 2)}, ()),
+        RelayUpdate(((ItemId(77, 2), None, (b"hello2",)),), {77: (2, 3)}, ((77, 0, 1),)),
         RelayUpdate((), {}, ((77, 1, 1),)),
     ]
     assert read_relay_update(doc.get_update(), Root.MAP, {}) == RelayUpdate(
-        ((ItemId(77, 2), None, b"hello2"),), {77: (0, 3)}, ((77, 0, 2),)
+        ((ItemId(77, 2), None, (b"hello2",)),), {77: (0, 3)}, ((77, 0, 2),)
     )
+    read = [read_relay_update(update, Root.MAP) for update in (*sent, doc.get_update())]
+    assert [dict(one.keys) for one in read] == [{"a/b": (77, 0), "c/d": (77, 1)}, {}, {}, read[-1].keys]
+    assert [dict(one.follows) for one in read] == [{}, {(77, 2): (77, 0)}, {}, {(77, 2): (77, 0)}]
+    assert dict(read[-1].keys) == {"a/b": (77, 0), "c/d": (77, 1)}, "of what was deleted too"
 
 
 def test_reads_a_difference_that_begins_within_an_item() -> None:
@@ -67,7 +71,7 @@ def test_reads_a_difference_that_begins_within_an_item() -> None:
     for index in range(5):
         row.append(b"%d" % index)
     assert read_relay_update(doc.get_update(b"\x01\x05\x02"), Root.ARRAY, {5: 2}) == RelayUpdate(
-        tuple((ItemId(5, clock), None, b"%d" % clock) for clock in (2, 3, 4)), {5: (2, 5)}, ()
+        ((ItemId(5, 2), None, (b"2", b"3", b"4")),), {5: (2, 5)}, ()
     )
 
 
