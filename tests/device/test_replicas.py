@@ -94,6 +94,15 @@ def value_for(key: str, of: tuple[str, int, object]) -> bytes:
 @settings(max_examples=150, deadline=None)
 @example([("write", {"x": ("good", 1, "v")}, []), ("look", None, None), ("write", {}, ["x"]), ("look", None, None)])
 @example([("fork", {"x": ("good", 1, "v")}, {"x": ("good", 2, "w")}), ("write", {"x": ("good", 3, "v")}, [])])
+@example(
+    [
+        ("write", {"x": ("good", 1, "v")}, []),
+        ("look", None, None),
+        ("fork", {"x": ("good", 2, "v")}, {"x": ("good", 3, "w")}),
+        ("look", None, None),
+        ("write", {}, ["x"]),
+    ]
+)
 @given(STEPS)
 def test_registers_are_what_they_were_if_read_anew(steps: Sequence[tuple[str, object, object]]) -> None:
     relay, held, anew = Replica.open(SITE, 50), fresh(READER, SITE), Anew()
