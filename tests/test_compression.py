@@ -147,13 +147,14 @@ def test_one_form_alone_is_read() -> None:
 
 
 def test_threads_do_not_disturb_each_other() -> None:
-    inputs = [hashlib.sha512(bytes((at,))).digest() * (at + 2) for at in range(30)]
+    noise = hashlib.shake_256(b"noise").digest(400_000)
+    inputs = [noise[at * 9_000 :][:100_000] + b"prescription" * 10_000 for at in range(12)]
     expected = [compress(data) for data in inputs]
 
     def turn(_: int) -> list[bytes | None]:
         made = [compress(data) for data in inputs]
-        assert [decompress(one, MOST) for one in made if one is not None] == inputs
+        assert [decompress(one, 1_000_000) for one in made if one is not None] == inputs
         return made
 
     with ThreadPoolExecutor(4) as pool:
-        assert all(made == expected for made in pool.map(turn, range(40)))
+        assert all(made == expected for made in pool.map(turn, range(8)))

@@ -108,7 +108,9 @@ def _verdicts(audit: Iterable[Mapping[str, Any]], balance: Balance) -> dict[str,
 def _ledger(db: sqlite3.Connection, balance: Balance) -> None:
     """On-hand and shortage of each lot: the sum of its movements, the books, and the register that everybody reads."""
     sums: dict[tuple[str, str, str], list[int]] = {}
-    for site, item, lot, kind, delta in db.execute("SELECT site, item, lot, type, delta FROM movement"):
+    for site, item, lot, kind, delta in db.execute(
+        "SELECT s.site, s.item, s.lot, m.type, m.delta FROM movement m JOIN stock s ON s.id = m.stock"
+    ):
         balance.movements += 1
         sum_ = sums.setdefault((site, item, lot), [0, 0])
         sum_[1 if kind in ("shortage", "shortage closed") else 0] += delta

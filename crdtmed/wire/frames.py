@@ -360,7 +360,7 @@ COMPRESSIBLE: Final[frozenset[type[Any]]] = frozenset(
     {Subscribe, Unsubscribe, Push, Request, AskVerdicts, HandBack, HandOver, Bases, Changes, Verdicts}
 )
 """The frames that are compressed, and read so.  Passwords, PINs, grants and leases are in none of them: the size of a
-compressed secret tells of it, beside what others can choose.  Nor is anything compressed before both sides are proved."""
+compressed secret tells of it, beside what others can choose.  Nothing is compressed before both sides are proved."""
 
 _to_relay: Callable[[bytes], ToRelay] = decoder(ToRelay, MAX_FRAME_BYTES)  # type: ignore[arg-type]  # a union is no type to mypy
 _to_device: Callable[[bytes], ToDevice] = decoder(ToDevice, MAX_RELAY_FRAME_BYTES)  # type: ignore[arg-type]  # as above

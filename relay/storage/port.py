@@ -135,7 +135,7 @@ class Record(Protocol):
         """Writes a lot's sums; the database refuses negative ones."""
 
     def add_movement(self, site: str, item: str, lot: str, type_: str, delta: int, by: str, at: int) -> None:
-        """A row of the ledger."""
+        """A row of the ledger, of a lot that has its sums; ``by`` is a reference."""
 
     def movements(self) -> Iterator[tuple[int, str, str, str, str, int, str, int]]:
         """The ledger in order: row, site, item, lot, type, delta, statement and time."""

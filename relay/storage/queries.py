@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Insert, Table, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import ClauseElement, Insert, Table, and_, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from relay.storage.schema import (
@@ -131,12 +131,13 @@ class Queries:
 def queries(dialect: Any = SQLITE) -> Queries:
     """The statements in a dialect."""
     b = bindparam
-    d, s = DOCUMENT.c, STATEMENT.c
+    d, s, m = DOCUMENT.c, STATEMENT.c, MOVEMENT.c
     latest = (
         select(EPOCH.c.epoch).where(EPOCH.c.document == d.id).order_by(EPOCH.c.since.desc()).limit(1).scalar_subquery()
     )
     document = select(d.id, d.name, latest, d.position, d.floor, d.snapshot, d.snapshot_position)
     by_document = CHANGE.c.document == b("document")
+    of_lot = and_(STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot"))
     made: dict[str, ClauseElement] = {
         "document": document.where(d.name == b("name")),
         "documents": select(d.name, d.position).where(d.id > b("after")).order_by(d.id),
@@ -213,13 +214,20 @@ def queries(dialect: Any = SQLITE) -> Queries:
         .where(REGISTER.c.key >= b("low"), REGISTER.c.key < b("high"))
         .order_by(d.name, REGISTER.c.key),
         "put_register": _upsert(REGISTER, ("document", "key"), ("version", "at", "value"), dialect.name),
-        "stock": select(STOCK.c.on_hand, STOCK.c.shortage).where(
-            STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot")
+        "stock": select(STOCK.c.on_hand, STOCK.c.shortage).where(of_lot),
+        "all_stock": select(STOCK.c.site, STOCK.c.item, STOCK.c.lot, STOCK.c.on_hand, STOCK.c.shortage).order_by(
+            STOCK.c.site, STOCK.c.item, STOCK.c.lot
         ),
-        "all_stock": select(STOCK).order_by(STOCK.c.site, STOCK.c.item, STOCK.c.lot),
         "put_stock": _upsert(STOCK, ("site", "item", "lot"), ("on_hand", "shortage"), dialect.name),
-        "movements": select(MOVEMENT).where(MOVEMENT.c.id > b("after")).order_by(MOVEMENT.c.id).limit(b("most")),
-        "add_movement": _insert(MOVEMENT, "site", "item", "lot", "type", "delta", "by", "at"),
+        "movements": select(m.id, STOCK.c.site, STOCK.c.item, STOCK.c.lot, m.type, m.delta, m.by, m.at)
+        .select_from(MOVEMENT.join(STOCK, m.stock == STOCK.c.id))
+        .where(m.id > b("after"))
+        .order_by(m.id)
+        .limit(b("most")),
+        "add_movement": insert(MOVEMENT).values(
+            stock=select(STOCK.c.id).where(of_lot).scalar_subquery(),
+            **{name: b(name) for name in ("type", "delta", "by", "at")},
+        ),
         "note": select(NOTE.c.value).where(NOTE.c.kind == b("kind"), NOTE.c.key == b("key")),
         "notes": select(NOTE.c.key, NOTE.c.value)
         .where(NOTE.c.kind == b("kind"), NOTE.c.key >= b("low"), NOTE.c.key < b("high"))

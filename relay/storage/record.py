@@ -14,7 +14,16 @@ from sqlalchemy.engine import Dialect
 from crdtmed.documents import parse
 from crdtmed.ids import ref as reference
 from crdtmed.ids import split_ref
-from relay.storage.packing import raw_id, text_id, unpack, unpacker
+from relay.storage.packing import (
+    pack_update,
+    raw_id,
+    raw_ref,
+    text_id,
+    text_ref,
+    unpack,
+    unpack_update,
+    unpacker,
+)
 from relay.storage.queries import queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
 from relay.storage.sql import SQLITE, begun_at_once, data_version
@@ -107,10 +116,11 @@ class SqlRecord:
         self._q.drop_changes.run(self.connection, document=document, upto=floor)
 
     def changes(self, document: int, after: int, upto: int) -> list[tuple[int, bytes]]:
-        return self._q.changes.all(self.connection, document=document, after=after, upto=upto)
+        rows = self._q.changes.all(self.connection, document=document, after=after, upto=upto)
+        return [(position, unpack_update(data)) for position, data in rows]
 
     def add_change(self, document: int, position: int, data: bytes) -> None:
-        self._q.add_change.run(self.connection, document=document, position=position, data=data)
+        self._q.add_change.run(self.connection, document=document, position=position, data=pack_update(data))
 
     # ---- authors and clients --------------------------------------------------------------------------------
 
@@ -268,12 +278,14 @@ class SqlRecord:
         self._q.put_stock.run(self.connection, site=site, item=item, lot=lot, on_hand=on_hand, shortage=shortage)
 
     def add_movement(self, site: str, item: str, lot: str, type_: str, delta: int, by: str, at: int) -> None:
-        self._q.add_movement.run(self.connection, site=site, item=item, lot=lot, type=type_, delta=delta, by=by, at=at)
+        key = {"site": site, "item": item, "lot": lot}
+        self._q.add_movement.run(self.connection, **key, type=type_, delta=delta, by=raw_ref(by), at=at)
 
     def movements(self) -> Iterator[tuple[int, str, str, str, str, int, str, int]]:
         after = 0
         while rows := self._q.movements.all(self.connection, after=after, most=_PAGE):
-            yield from rows
+            for *what, by, at in rows:
+                yield (*what, text_ref(by), at)
             after = rows[-1][0]
 
     def note(self, kind: str, key: str) -> bytes | None:

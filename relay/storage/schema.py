@@ -118,7 +118,8 @@ CHANGE: Final = Table(
     Column("position", BigInteger, primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )
-"""Updates that the relay wrote: registers, and the deletes of closed drafts."""
+"""Updates that the relay wrote, as `relay.storage.packing.pack_update` made them: registers, and the deletes of closed
+drafts."""
 
 REGISTER: Final = Table(
     "register",
@@ -135,29 +136,28 @@ REGISTER: Final = Table(
 STOCK: Final = Table(
     "stock",
     METADATA,
-    Column("site", Text, primary_key=True),
-    Column("item", Text, primary_key=True),
-    Column("lot", Text, primary_key=True),
+    Column("id", _Id, primary_key=True),
+    Column("site", Text, nullable=False),
+    Column("item", Text, nullable=False),
+    Column("lot", Text, nullable=False),
     Column("on_hand", BigInteger, nullable=False),
     Column("shortage", BigInteger, nullable=False),
+    UniqueConstraint("site", "item", "lot", name="stock_of_lot"),
     CheckConstraint("on_hand >= 0", name="stock_on_hand"),
     CheckConstraint("shortage >= 0", name="stock_shortage"),
-    sqlite_with_rowid=False,
 )
 MOVEMENT: Final = Table(
     "movement",
     METADATA,
     Column("id", _Id, primary_key=True),
-    Column("site", Text, nullable=False),
-    Column("item", Text, nullable=False),
-    Column("lot", Text, nullable=False),
+    Column("stock", ForeignKey("stock.id"), nullable=False),
     Column("type", Text, nullable=False),
     Column("delta", BigInteger, nullable=False),
-    Column("by", Text, nullable=False),
+    Column("by", LargeBinary, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
-"""The ledger; `stock` is its sum by lot, kept beside it so that the database itself refuses a negative one."""
-Index("movement_lot", MOVEMENT.c.site, MOVEMENT.c.item, MOVEMENT.c.lot)
+"""The ledger; `stock` is its sum by lot, kept beside it so that the database itself refuses a negative one.  ``by`` is
+the reference of what moved it, in 15 bytes."""
 
 NOTE: Final = Table(
     "note",

@@ -19,6 +19,7 @@ from crdtmed.device.clocks import Clock
 from crdtmed.device.enrolment import enrol
 from crdtmed.device.files import DeviceFiles, write_whole
 from crdtmed.device.keyfile import SoftwareKeys, new_keys
+from crdtmed.ids import ref, to_text
 from crdtmed.sealing import Cost, lock, unlock
 from crdtmed.wire.enrolment import encode_message, read_enrol
 from relay.admission.effects import Move
@@ -179,9 +180,8 @@ def _furnish(batch: Batch) -> None:
     for (site, item, lot), quantity in STOCK.items():
         register = StockRegister(item, lot, "2099-12-31", quantity, ITEMS[item][1], 1)
         batch.put(f"site/{site}", register)
-        movement = Movement(
-            site, item, lot, MovementType.RECEIPT, quantity, f"operator.{lot.lower()}aaaaaaaaaaaaaa"[:25]
-        )
+        by = ref("operator", to_text(sha256(f"{item} {lot}".encode()).digest()[:10]))
+        movement = Movement(site, item, lot, MovementType.RECEIPT, quantity, by)
         apply(batch, (Move(movement),))
     put_knowledge(db, ring(), SNAPSHOT, T0)
     batch.directory()

@@ -27,14 +27,14 @@ def record(folder: Path, *, moved: int = 10, on_hand: int = 10, register: int = 
             CREATE TABLE document (id INTEGER, name TEXT, position INTEGER);
             CREATE TABLE epoch (document INTEGER, since INTEGER, epoch TEXT);
             CREATE TABLE register (document INTEGER, key TEXT, value BLOB);
-            CREATE TABLE movement (site TEXT, item TEXT, lot TEXT, type TEXT, delta INTEGER);
-            CREATE TABLE stock (site TEXT, item TEXT, lot TEXT, on_hand INTEGER, shortage INTEGER);
+            CREATE TABLE movement (stock INTEGER, type TEXT, delta INTEGER);
+            CREATE TABLE stock (id INTEGER, site TEXT, item TEXT, lot TEXT, on_hand INTEGER, shortage INTEGER);
             """
         )
         db.execute("INSERT INTO document VALUES (1, 'site/s', 4)")
         db.execute("INSERT INTO epoch VALUES (1, 0, ?)", (EPOCH,))
-        db.execute("INSERT INTO movement VALUES ('s', 'i', 'l', 'receipt', ?)", (moved,))
-        db.execute("INSERT INTO stock VALUES ('s', 'i', 'l', ?, 0)", (on_hand,))
+        db.execute("INSERT INTO movement VALUES (1, 'receipt', ?)", (moved,))
+        db.execute("INSERT INTO stock VALUES (1, 's', 'i', 'l', ?, 0)", (on_hand,))
         value = msgspec.msgpack.encode({"item": "i", "lot": "l", "on_hand": register})
         db.execute("INSERT INTO register VALUES (1, 'stock/i/l', ?)", (value,))
     return path

@@ -529,7 +529,7 @@ def test_what_is_no_backup_of_this_relay_leaves_everything_as_it_was(
     whole = torn.read_bytes()
     torn.write_bytes(whole[: len(whole) // 2])
     with closing(sqlite3.connect(desk.folder / "relay.sqlite")) as connection:
-        [page] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'movement_lot'").fetchone()
+        [page] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'statement_number'").fetchone()
         [size] = connection.execute("PRAGMA page_size").fetchone()
     rotten.write_bytes(whole[: (page - 1) * size] + bytes(size) + whole[page * size :])
     before = epochs(desk)

@@ -14,6 +14,7 @@ from crdtmed.signed import Certificate
 from crdtmed.statement import SignedStatement
 from crdtmed.updates import write_array_update
 from crdtmed.wire import frames
+from crdtmed.wire.plain import size_of
 from relay.admission.facts import ChallengeState
 from relay.session import Session, State
 from relay.session_events import (
@@ -153,6 +154,15 @@ def test_a_large_frame_is_not_read_before_the_handshake(world: World) -> None:
     session = fresh(world)
     events = list(session.receive(bytes(MAX_HANDSHAKE_FRAME_BYTES + 1), NOW))
     closes(session, "too_large", events)
+
+
+def test_a_frame_that_would_become_large_is_not_read_before_the_handshake_either(world: World, tablet: Tablet) -> None:
+    wants = tuple(frames.Want(f"patient/p{at:04}/drafts", "", 0) for at in range(900))
+    data = frames.encode_frame(frames.Subscribe(wants))
+    assert len(data) < MAX_HANDSHAKE_FRAME_BYTES < size_of(data)
+    session = fresh(world)
+    closes(session, "too_large", list(session.receive(data, NOW)))
+    assert opened(world, tablet).receive(data, NOW) == [Wanted(wants)]
 
 
 def test_a_second_hello_is_out_of_turn(world: World, tablet: Tablet) -> None:

@@ -3,16 +3,31 @@
 import dataclasses
 import sqlite3
 from collections.abc import Callable, Iterator
+from hashlib import shake_256
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from crdtmed.aggregates.reconciliation_session import Complete
+from crdtmed.codec import encode
+from crdtmed.compression import compress
+from crdtmed.contract import Kind
+from crdtmed.statement import BadStatement, decode
 from relay.storage.migrations import LATEST, SchemaTooNew, migrate, version
-from relay.storage.packing import kind_in, pack, raw_id, text_id, unpack
+from relay.storage.packing import (
+    pack,
+    pack_update,
+    raw_id,
+    raw_ref,
+    text_id,
+    text_ref,
+    unpack,
+    unpack_update,
+)
 from relay.storage.port import Record
 from relay.storage.queries import queries
 from relay.storage.record import SqlRecord
@@ -195,12 +210,18 @@ def test_the_database_itself_refuses_negative_stock(record: Record, on_hand: int
 
 
 def test_the_ledger_keeps_its_order(record: Record) -> None:
-    for delta in (3, -1):
-        record.add_movement("s", "i", "l", "receipt", delta, "abcdefgh.aaaaaaaaaaaaaaaa", 9)
-    assert [row[1:6] for row in record.movements()] == [
-        ("s", "i", "l", "receipt", 3),
-        ("s", "i", "l", "receipt", -1),
+    by = ("abcdefgh.aaaaaaaaaaaaaaaa", "operator.7654327654327654")
+    record.put_stock("s", "i", "other", 1, 0)
+    record.put_stock("s", "i", "l", 3, 0)
+    for delta, ref in zip((3, -1), by, strict=True):
+        record.add_movement("s", "i", "l", "receipt", delta, ref, 9)
+        record.put_stock("s", "i", "l", 2, 0)
+    assert [row[1:] for row in record.movements()] == [
+        ("s", "i", "l", "receipt", 3, by[0], 9),
+        ("s", "i", "l", "receipt", -1, by[1], 9),
     ]
+    with pytest.raises(sqlite3.IntegrityError):
+        record.add_movement("s", "i", "no such lot", "receipt", 1, by[0], 9)
 
 
 def test_registers_are_found_by_document_and_word(record: Record) -> None:
@@ -353,6 +374,31 @@ def test_ids_are_ten_bytes_and_sixteen_letters(raw: bytes) -> None:
     assert raw_id(text_id(raw)) == raw
 
 
+@given(st.binary(min_size=5, max_size=5), st.binary(min_size=10, max_size=10))
+def test_references_are_fifteen_bytes(device: bytes, sid: bytes) -> None:
+    from crdtmed.ids import device_id, ref, statement_id
+
+    text = ref(device_id(device), statement_id(sid))
+    assert raw_ref(text) == device + sid
+    assert text_ref(device + sid) == text
+
+
+@given(st.binary(max_size=300), st.integers(1, 9))
+@example(b"\x00", 2)
+@example(b"\x20", 9)
+def test_an_update_is_kept_smaller_and_given_as_it_was(piece: bytes, times: int) -> None:
+    update = piece * times
+    kept = pack_update(update)
+    assert len(kept) <= len(update) + 1
+    assert unpack_update(kept) == update
+
+
+@given(st.binary(max_size=60))
+def test_a_broken_update_is_given_as_it_is(data: bytes) -> None:
+    if not data.startswith(b"\x00"):
+        assert len(unpack_update(data)) >= len(data)
+
+
 def test_a_packed_statement_is_its_exact_bytes_again() -> None:
     tablet = World().tablet()
     for said in (tablet.dose("p1", "rx1"), tablet.dose("p1", "rx1", seen=("abcdefgh." + "a" * 16,))):
@@ -361,4 +407,24 @@ def test_a_packed_statement_is_its_exact_bytes_again() -> None:
             data = pack(said, target)
             assert (len(data) < len(said.encoded) - 40) is shorter
             assert unpack(data, raw_id(statement_.id), target, statement_.device) == said.encoded
-            assert kind_in(data) is statement_.kind
+            # As it was kept before anything was compressed, and broken: whoever decodes it says so.
+            head, body = said.encoded[:64], said.encoded[64:]
+            plain = head + body[2:3] + body[20 + len(encode(target)) + 9 :] if shorter else said.encoded
+            assert unpack(plain, raw_id(statement_.id), target, statement_.device) == said.encoded
+            for broken in (data[:-1], data[:64], data[:65], data[:10] if shorter else data[:64]):
+                with pytest.raises(BadStatement):
+                    decode(unpack(broken, raw_id(statement_.id), target, statement_.device))
+    short = tablet.say(Complete("s1"), "patient/p1")
+    kept = pack(short, "patient/p1")
+    assert kept[64] in set(Kind) or kept[64] >= 0x20
+    assert unpack(kept, raw_id(short.statement.id), "patient/p1", tablet.id) == short.encoded
+
+
+def test_compressed_bytes_are_told_from_kinds_and_whole_bodies() -> None:
+    assert max(Kind) < 0x20
+    heads = {0x20, 0x60, 0xA0, 0xE0}
+    for size in (64, 300, 70_000):
+        made = compress((shake_256(b"noise").digest(size) + b"prescription" * size)[: size * 2])
+        assert made is not None
+        assert made[0] in heads
+    assert not heads & {0x9B, 0x00, *Kind}
