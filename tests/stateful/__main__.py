@@ -7,6 +7,7 @@ import secrets
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -42,7 +43,7 @@ def main() -> int:
         try:
             run_state_machine_as_test(seed(given.seed)(Machine), settings=search)
         except Exception as error:  # noqa: BLE001 - whatever fails is what was searched for; it is told, with its steps
-            failed = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+            failed = "\n".join(traceback.format_exception(error)[-60:])
     print(failed)
     told = {"seed": given.seed, "examples": Machine.examples, "steps": Machine.steps, "outcomes": Machine.judged}
     told["slowest_settling_s"] = round(Machine.slowest_s, 1)

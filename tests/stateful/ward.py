@@ -50,7 +50,10 @@ class Template:
 
 
 async def make(folder: Path) -> Template:
-    """A hospital with four devices that hold everything, one signed prescription, and two drafts that could be."""
+    """A hospital with four devices that hold everything.
+
+    There is one signed prescription, two dispenses of it that were short of stock, and two drafts that can be signed.
+    """
     grants: dict[tuple[str, str], Grant] = {}
     async with hospital(folder) as it:
         for name, users in CREW.items():
@@ -59,8 +62,14 @@ async def make(folder: Path) -> Template:
             grants[name, users[1]] = await device.sign_in(users[1], f"password-of-{users[1]}", f"pin-{users[1]}")
         doctor = it.devices["tablet-1"]
         doctor.use(grants["tablet-1", "ana"])
-        said = await doctor.sign(await ordered(doctor, "p1", units=15, repeats=1))
-        assert await said.settled() is State.ACCEPTED
+        order = await ordered(doctor, "p1", units=15, repeats=1)
+        assert await (await doctor.sign(order)).settled() is State.ACCEPTED
+        await it.synced()
+        till = it.devices["till-1"]
+        till.use(grants["till-1", "pia"])
+        for handed_over in (True, False):
+            short = await till.dispense("p1", order.prescription, lot="A1", quantity=25, handed_over=handed_over)
+            assert await short.settled() is State.CONFLICT
         await ordered(doctor, "p1", units=30)
         await ordered(doctor, "p2")
         await it.synced()
