@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,20 @@ def test_the_wrong_key_opens_nothing_and_harms_nothing(tmp_path: Path) -> None:
         assert device.path.read_bytes() == before
         async with device.engine() as engine:
             assert len(engine.outbox()) == 1
+
+    run(story())
+
+
+def test_a_store_that_did_not_open_leaves_no_thread_behind(tmp_path: Path) -> None:
+    connection(tmp_path / "a.db").close()
+    before = set(threading.enumerate())
+
+    async def story() -> None:
+        for _ in range(20):
+            with pytest.raises(StoreError, match="wrong_key"):
+                await open_database(tmp_path / "a.db", bytes(32))
+            left = {thread for thread in set(threading.enumerate()) - before if "_connection_worker" in thread.name}
+            assert not left, "it would speak to an event loop that may be gone by then"
 
     run(story())
 
