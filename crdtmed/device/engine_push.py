@@ -20,7 +20,7 @@ async def pump(core: Core) -> None:
         missing = _send_some(core)
         if not missing:
             return
-        for name in missing:
+        for name in sorted(missing):
             await core.hold(name)
 
 

@@ -63,15 +63,18 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=100_000.0, help="begin no more histories after this time")
     parser.add_argument("--seed", type=int, help="play this one, and print what happened")
     parser.add_argument("--keep", help="with --seed: nothing happens but these operations, by number")
+    parser.add_argument("--brief", action="store_true", help="histories of two devices and half an hour at most")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for the shortest history")
     given = parser.parse_args()
     if given.seed is not None:
-        return replay(given.seed, given.keep)
+        return replay(given.seed, given.keep, given.brief)
     began, totals = time.monotonic(), Totals()
-    for result in many(range(given.first, given.first + given.seeds), given.workers, 60 * given.minutes):
+    again = "python -m tests.simulation --brief" if given.brief else "python -m tests.simulation"
+    seeds = range(given.first, given.first + given.seeds)
+    for result in many(seeds, given.workers, 60 * given.minutes, given.brief):
         totals.add(result)
         if result.complaints:
-            _tell(result)
+            _tell(result, again)
         if totals.seeds % 50 == 0:
             rate = totals.seeds / (time.monotonic() - began)
             print(
@@ -80,23 +83,23 @@ def main() -> int:
                 flush=True,
             )
     for seed in () if given.no_shrink else totals.failures[:3]:
-        kept, complaints = shrunk(seed)
+        kept, complaints = shrunk(seed, brief=given.brief)
         print(f"seed {seed}: shortest history found has {len(kept)} operations: {complaints[0][:500]}")
         numbers = ",".join(map(str, sorted(kept))) or "none"
-        print(f"  replay: python -m tests.simulation --seed {seed} --keep {numbers}")
+        print(f"  replay: {again} --seed {seed} --keep {numbers}")
     print(totals.json(time.monotonic() - began), flush=True)
     return 1 if totals.failures else 0
 
 
-def _tell(result: Result) -> None:
-    print(f"seed {result.seed} failed; replay: python -m tests.simulation --seed {result.seed}")
+def _tell(result: Result, again: str) -> None:
+    print(f"seed {result.seed} failed; replay: {again} --seed {result.seed}")
     for complaint in result.complaints[:5]:
         print(f"  {complaint[:600]}", flush=True)
 
 
-def replay(seed: int, keep: str | None) -> int:
+def replay(seed: int, keep: str | None, brief: bool = False) -> int:
     """Plays one history and prints it."""
-    of = plan(seed)
+    of = plan(seed, brief=brief)
     if keep is not None:
         of = of.only(frozenset(int(part) for part in keep.split(",") if part.strip().isdigit()))
     result = play(of, log=True)

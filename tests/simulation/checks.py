@@ -33,9 +33,13 @@ CLINICAL: Final = (
 
 def at_commit(it: "History") -> None:
     """Looks at the record whenever a statement was added to it."""
-    connection = it._reading()
-    if connection is None:
+    writer = it.relay.connection
+    changes = (it.relay.path, id(writer), writer.total_changes)
+    if it.looking.get("changes") == changes:
         return
+    it.looking["changes"] = changes
+    connection = it._reading()
+    assert connection is not None
     era, last = it.relay.restores, connection.execute("SELECT max(id) FROM statement").fetchone()[0]
     if it.looking.get("last") == (era, last):
         return

@@ -11,17 +11,17 @@ AT_ONCE = 400
 """Histories that are handed to the workers ahead."""
 
 
-def one(seed: int) -> Result:
+def one(seed: int, brief: bool = False) -> Result:
     """The history of a seed."""
-    return play(plan(seed))
+    return play(plan(seed, brief=brief))
 
 
-def many(seeds: range, workers: int, until_s: float) -> Iterator[Result]:
+def many(seeds: range, workers: int, until_s: float, brief: bool = False) -> Iterator[Result]:
     """The histories of many seeds, as they end; none is begun after ``until_s`` seconds."""
     began = time.monotonic()
     with ProcessPoolExecutor(workers, max_tasks_per_child=200) as pool:
         for start in range(0, len(seeds), AT_ONCE):
             if time.monotonic() - began > until_s:
                 return
-            for done in as_completed([pool.submit(one, seed) for seed in seeds[start : start + AT_ONCE]]):
+            for done in as_completed([pool.submit(one, seed, brief) for seed in seeds[start : start + AT_ONCE]]):
                 yield done.result()

@@ -4,6 +4,7 @@ Swarm testing: every seed has its own mix of moves, faults and how often they co
 """
 
 from dataclasses import dataclass, replace
+from math import inf
 from random import Random
 from typing import Final
 
@@ -58,6 +59,7 @@ class Plan:
     live_documents: int
     live_registers: int
     base_cache: int
+    quick_s: float
 
     def only(self, kept: frozenset[int]) -> "Plan":
         """The same with nothing happening but these operations."""
@@ -65,11 +67,11 @@ class Plan:
         return replace(self, ops=ops)
 
 
-def plan(seed: int) -> Plan:
-    """The history of a seed."""
-    random = Random(f"plan {seed}")
-    devices = tuple(sorted(random.sample(DEVICES, random.choice((2, 3, 3, 4)))))
-    hours = random.uniform(1, 6)
+def plan(seed: int, *, brief: bool = False) -> Plan:
+    """The history of a seed; a ``brief`` one has two devices, for half an hour at most, and whatever may happen there."""
+    random = Random(f"{'brief' if brief else 'plan'} {seed}")
+    devices = tuple(sorted(random.sample(DEVICES, 2 if brief else random.choice((2, 3, 3, 4)))))
+    hours = random.uniform(0.1, 0.5) if brief else random.uniform(1, 6)
     weights = {name: random.choice((0.0, 0.5, 1.0, 3.0)) for name in MOVES}
     weights["draft"] = max(1.0, weights["draft"])
     weights["sign"] = max(1.0, weights["sign"])
@@ -77,12 +79,12 @@ def plan(seed: int) -> Plan:
     if "restore" in faults and "backup" not in faults:
         faults.append("backup")
     attacks = [name for name in ATTACKS if random.random() < 0.3]
-    moves = random.randrange(25, 110)
+    moves = random.randrange(6, 25) if brief else random.randrange(25, 110)
     wanted = random.choices(list(weights), list(weights.values()), k=moves)
     drawn = [
         *wanted,
-        *random.choices(faults, k=random.randrange(2, 25) if faults else 0),
-        *random.choices(attacks, k=random.randrange(1, 12) if attacks else 0),
+        *random.choices(faults, k=random.randrange(2, 8 if brief else 25) if faults else 0),
+        *random.choices(attacks, k=random.randrange(1, 4 if brief else 12) if attacks else 0),
     ]
     times = sorted(_bursts(random, hours * 3_600, len(drawn)))
     random.shuffle(drawn)
@@ -102,6 +104,7 @@ def plan(seed: int) -> Plan:
         random.choice((LIVE_DOCUMENTS, LIVE_DOCUMENTS, 6, 2)),
         random.choice((LIVE_REGISTERS, LIVE_REGISTERS, 8, 2)),
         random.choice((BASE_CACHE_BYTES, BASE_CACHE_BYTES, 8_000)),
+        random.choice((inf, -1.0)),
     )
 
 

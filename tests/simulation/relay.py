@@ -33,6 +33,8 @@ COMMIT_S = 0.004
 """What a commit, a read or a check of signatures takes, in virtual seconds."""
 LOOK_S = 10.0
 """How often the relay looks at its timers; production does so more often, which only costs a simulation its speed."""
+OTHERS_S = 300.0
+"""How often it looks for what other processes have written: here there are none."""
 
 
 @dataclass(eq=False)
@@ -130,7 +132,7 @@ class Relay:
             patch("relay.service.Here", lambda: thread(1, "here")),
             patch("relay.service.open_sqlite", self._open),
             patch("relay.service.open_identity", partial(open_identity, seal_to=seal_to)),
-            patch("relay.service.POLL_S", LOOK_S),
+            patch("relay.service.POLL_S", OTHERS_S),
             patch("relay.service.TICK_S", LOOK_S),
         ):
             yield

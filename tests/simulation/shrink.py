@@ -11,9 +11,9 @@ PLAYS: Final = 60
 """So many histories are played for one seed."""
 
 
-def shrunk(seed: int, plays: int = PLAYS) -> tuple[frozenset[int], tuple[str, ...]]:
+def shrunk(seed: int, plays: int = PLAYS, *, brief: bool = False) -> tuple[frozenset[int], tuple[str, ...]]:
     """The operations that are enough to make the seed fail as it does, and its complaints; at most ``plays`` plays."""
-    whole = plan(seed)
+    whole = plan(seed, brief=brief)
     kept = [op.index for op in whole.ops]
     first = play(whole)
     if not first.complaints:

@@ -11,14 +11,23 @@ from tests.simulation.history import play
 from tests.simulation.plan import plan
 
 FIXED = 24
-"""Histories of every run of the tests; `make simulate` plays more."""
-FRESH = 2
+"""Whole histories of every run of the tests; `make simulate` plays more."""
+BRIEF = 300
+"""Brief ones, at a fifth of the cost: other people, other troubles, other limits every time."""
+FRESH, FRESH_BRIEF = 3, 30
 
 
 @pytest.mark.parametrize("seed", range(FIXED))
 def test_a_fixed_history_holds(seed: int) -> None:
     result = play(plan(seed))
     assert not result.complaints, "\n".join(result.complaints)
+
+
+@pytest.mark.parametrize("first", range(0, BRIEF, 10))
+def test_fixed_brief_histories_hold(first: int) -> None:
+    for seed in range(first, first + 10):
+        result = play(plan(seed, brief=True))
+        assert not result.complaints, f"--brief --seed {seed}:\n" + "\n".join(result.complaints)
 
 
 @pytest.mark.parametrize(("seed", "kept"), [(5010, {30, 47, 48})])
@@ -29,10 +38,10 @@ def test_what_once_failed_holds(seed: int, kept: set[int]) -> None:
 
 
 def test_fresh_histories_hold() -> None:
-    for _ in range(FRESH):
+    for brief in (*[False] * FRESH, *[True] * FRESH_BRIEF):
         seed = secrets.randbelow(1 << 40)
-        result = play(plan(seed))
-        assert not result.complaints, f"seed {seed}:\n" + "\n".join(result.complaints)
+        result = play(plan(seed, brief=brief))
+        assert not result.complaints, f"{'--brief ' * brief}--seed {seed}:\n" + "\n".join(result.complaints)
 
 
 @pytest.mark.parametrize("seed", [7, 8, 14])
