@@ -307,6 +307,12 @@ class Machine(RuleBasedStateMachine):
             *self.needs(name),
         )
 
+    @rule(lot=PICK, delta=st.sampled_from([-2, 3]))
+    def both_tills_adjust(self, lot: int, delta: int) -> None:
+        """Two counts of one lot at once: the second was made of another state than there is."""
+        for name in ("till-1", "till-2"):
+            self.adjusts(name, lot, delta, False)
+
     # ---- the ward -----------------------------------------------------------------------------------------
 
     @rule(name=TABLET, pick=PICK, dose=st.sampled_from([None, "250", "500"]), nurse=st.booleans())
