@@ -16,7 +16,6 @@ from crdtmed.device import (
     engine_ask,
     engine_bases,
     engine_heal,
-    engine_revoked,
     engine_say,
     engine_subset,
     engine_verify,
@@ -238,10 +237,6 @@ class Engine:
     async def roster(self, site: str) -> tuple[wire.SealedGrant, ...]:
         """The grants issued ahead for a site on this device; see `engine_ask.roster`."""
         return await engine_ask.roster(self.core, site)
-
-    def wipe_confirmation(self, at_ms: int) -> wire.Wiped:
-        """What confirms the wipe of a revoked device: signed while the key is there, sent by `send` after the wipe."""
-        return engine_revoked.confirmation(self.core, at_ms)
 
     def send(self, frame: wire.ToRelay) -> None:
         """Sends a frame in the conversation that is open; without one it does nothing."""

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from crdtmed import sealing
 from crdtmed.device.engine_bases import Burst
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import Alarm, Revoked
@@ -52,12 +51,6 @@ def notice(core: Core) -> None:
         core.grant = None
         if core.session is not None:
             core.session.leave("revoked", "the directory says that this device is out of service")
-
-
-def confirmation(core: Core, at_ms: int) -> wire.Wiped:
-    """What confirms the wipe; signed before the key is destroyed, sent after."""
-    body = sealing.wiped_body(core.ports.device, at_ms, core.number)
-    return wire.Wiped(core.ports.device, at_ms, core.number, core.ports.signer.sign(wire.WIPED_TAG, body))
 
 
 def _chunks(core: Core) -> list[tuple[bytes, ...]]:

@@ -1022,8 +1022,7 @@ def test_a_revoked_device_hands_over_and_says_nothing_more(tmp_path: Path, now: 
                 await until(lambda: any(isinstance(event, Revoked) and event.handed_over for event in told))
                 with pytest.raises(Exception, match="revoked"):
                     await administer(engine, 9)
-                confirmation = engine.wipe_confirmation(NOW)
-                engine.send(confirmation)
+                engine.send(wire.Wiped(device.name, NOW, engine.status().last_number, bytes(64)))
                 await until(lambda: bool(relay.wiped))
             given = {statement.decode(data).statement.ref for data in relay.handed_over}
             assert given == (set() if now else {said.ref for said in unsent})
