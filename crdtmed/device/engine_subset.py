@@ -59,7 +59,6 @@ async def subscribe(core: Core, scopes: Sequence[str]) -> None:
     core.subset += 1
     for name in [name for name in core.withdrawn if scope_of(name) in scopes]:
         del core.withdrawn[name]
-    core.asked = None
     ask(core)
 
 
