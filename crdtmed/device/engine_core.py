@@ -1,9 +1,9 @@
 """What the parts of the engine share: its ports and its memory of the store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from crdtmed import clock
 from crdtmed.clock import Stamp
@@ -24,6 +24,7 @@ from crdtmed.trust import Anchor, Directory
 from crdtmed.updates import ItemId, Malformed, Root
 from crdtmed.wire.frames import ToDevice
 
+T = TypeVar("T")
 DIRECTORY: Final = "directory"
 FORMULARY: Final = "formulary"
 READER: Final = 1
@@ -244,6 +245,16 @@ class Core:
         for waiter in self.waiters.pop(ref, ()):
             if not waiter.done():
                 waiter.set_result(state)
+
+
+async def to_its_end(work: Coroutine[None, None, T]) -> T:
+    """Runs ``work`` whole, whoever stops waiting for it: memory and disk move together.
+
+    What it raises when nobody waits any more was heard: whoever asked has gone, and nothing was done.
+    """
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(task)
 
 
 def _client_id(random_bytes: Callable[[int], bytes]) -> int:

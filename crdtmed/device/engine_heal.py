@@ -1,12 +1,12 @@
 """What a device does about its own troubles: an old or copied store, a wrong clock, an update that nobody can read."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from crdtmed import clock
 from crdtmed.device import engine_say, inbox, store
-from crdtmed.device.engine_core import Core
+from crdtmed.device.engine_core import Core, to_its_end
 from crdtmed.device.engine_types import STATE_OF, Alarm, NeedsRelay, State
 from crdtmed.device.outbox import Item, Phase
 from crdtmed.device.store import Said
@@ -49,13 +49,8 @@ async def number_above(core: Core, number: int, why: str) -> None:
     Its numbers may have been given out by another copy, so none of them is used twice.  Ids stay, so that nothing
     that the relay has already is doubled.
     """
-    await _to_its_end(_number_above(core, number))
+    await to_its_end(_number_above(core, number))
     await core.alarm("store_older", why)
-
-
-async def _to_its_end(work: Coroutine[None, None, None]) -> None:
-    """Runs ``work`` whole, whoever stops waiting for it: memory and disk move together."""
-    await asyncio.shield(asyncio.ensure_future(work))
 
 
 async def _number_above(core: Core, number: int) -> None:
@@ -96,7 +91,7 @@ async def read_anew(core: Core) -> None:
 
 async def restamp(core: Core, refs: Sequence[str]) -> None:
     """Signs statements again with the relay's time, in order; their stamps were too far ahead of it."""
-    await _to_its_end(_restamp(core, refs))
+    await to_its_end(_restamp(core, refs))
 
 
 async def _restamp(core: Core, refs: Sequence[str]) -> None:
@@ -187,7 +182,7 @@ async def blame(core: Core, code: str, says: str, flying: Sequence[Item]) -> Non
     if item.strikes < STRIKES:
         core.writers.pop(item.document or "", None)
         return
-    await _to_its_end(_set_aside(core, item, f"the relay could not read it ({code}: {says}) and never judged it"))
+    await to_its_end(_set_aside(core, item, f"the relay could not read it ({code}: {says}) and never judged it"))
 
 
 async def _set_aside(core: Core, item: Item, says: str) -> None:

@@ -19,7 +19,7 @@ from crdtmed.aggregates.content import (
 )
 from crdtmed.contract import Capability, Kind, Nature, capability_of, needs_challenge
 from crdtmed.device import engine_verify, store
-from crdtmed.device.engine_core import Core
+from crdtmed.device.engine_core import Core, to_its_end
 from crdtmed.device.engine_types import DeviceError, NeedsRelay, NotAllowed, Utterance
 from crdtmed.device.session import Stage
 from crdtmed.device.store import Said
@@ -52,7 +52,7 @@ async def say(core: Core, utterances: Sequence[Utterance]) -> tuple[str, ...]:
     await engine_verify.require(core, utterances)
     challenges = await _challenges(core, [one for one in utterances if needs_challenge(one.kind)])
     # Once begun it runs to its end, whoever stops waiting for it: memory and disk move together.
-    return await asyncio.shield(asyncio.ensure_future(_commit(core, grant, ready, challenges)))
+    return await to_its_end(_commit(core, grant, ready, challenges))
 
 
 def new_id(core: Core) -> str:

@@ -1,6 +1,7 @@
 """Links that drop and cut, relays that forget, stores that were copied: nothing is lost, nothing is doubled."""
 
 import asyncio
+import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -1471,5 +1472,39 @@ def test_memory_holds_no_more_documents_than_its_limit_and_nothing_of_what_was_s
                 await engine.verify()
                 engine.core.wake()
                 await until(lambda: len(engine.core.held) <= 2 + 1)
+
+    run(story())
+
+
+def test_a_store_that_fails_when_nobody_waits_any_more_ends_no_task_unheard(tmp_path: Path) -> None:
+    """Somebody gave up waiting for what they said; then the disk failed: nothing was said, and nothing is logged."""
+
+    async def story() -> None:
+        unheard: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context["message"]))
+        device = device_in(tmp_path)
+        async with device.engine() as engine:
+            database = engine.core.ports.database
+            honest, begun, go_on = database.run, asyncio.Event(), asyncio.Event()
+
+            async def slow_and_broken(work: Callable[[Connection], Any]) -> Any:
+                begun.set()
+                await go_on.wait()
+                raise StoreError("failed", "the disk does not answer", "try again")
+
+            database.run = slow_and_broken  # type: ignore[method-assign]  # that is the fault
+            saying = asyncio.create_task(administer(engine, 1))
+            await begun.wait()
+            saying.cancel()
+            await asyncio.wait([saying])
+            del saying  # it holds what it waited for
+            go_on.set()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            gc.collect()  # a task that nobody asked for its exception tells so when it goes
+            database.run = honest  # type: ignore[method-assign]  # and its end
+            assert not engine.core.outbox.items
+            assert (await (await administer(engine, 2)).state()) is State.PENDING
+        assert unheard == []
 
     run(story())
