@@ -59,7 +59,7 @@ check: $(STAMP) ## formatting, lint, strict types; changes nothing
 
 bench: $(STAMP) ## measure speed, a few minutes; PEERS=1 installs others and compares; ROUNDS=n OUT=file
 	$(BIN)/python -m bench --rounds $(or $(ROUNDS),$(if $(PEERS),3,1)) --out $(or $(OUT),bench-results.json) \
-	  $(if $(PEERS),--peers jazz$(,)hocuspocus$(,)pycrdt --works w1$(,)w2$(,)w2c$(,)w3$(,)w3b)
+	  $(if $(PEERS),--peers jazz$(,)hocuspocus$(,)pycrdt)
 
 format: $(STAMP) ## rewrite the sources in the house format
 	$(BIN)/ruff format $(SOURCES)
