@@ -31,11 +31,18 @@ from tests.stateful import drafts
 from tests.stateful.ward import CREW, PATIENTS, Template, Ward, day, new_folder, somebody
 from tests.stateful.witness import Witness
 from tests.stateful.words import (
+    ADJUST,
     ADMINISTER,
+    AMEND,
     CORRECT,
     DISPENSE,
+    DRAFT_WRITE,
+    HOLD,
     OPEN,
     RESOLVE,
+    RESUME,
+    SIGN,
+    STOP,
     bottom,
 )
 
@@ -43,6 +50,8 @@ TABLET = st.sampled_from(["tablet-1", "tablet-2"])
 TILL = st.sampled_from(["till-1", "till-2"])
 ANY = st.sampled_from(sorted(CREW))
 PICK = st.integers(0, 11)
+ROLES = dict.fromkeys((DRAFT_WRITE, SIGN, STOP, HOLD, RESUME, AMEND), "prescriber") | {ADJUST: "supervisor"}
+"""Who resolves the conflict of what; of the rest a nurse or a pharmacist."""
 HOMES = (HomeMedication("h1", "Ramipril 5 mg"), HomeMedication("h2", "Metformin 500 mg"))
 
 
@@ -416,9 +425,8 @@ class Machine(RuleBasedStateMachine):
                 more["quantity"] = quantity
         if case.word.kind == RESOLVE and chosen in (Action.SWITCH_LOT, Action.DISPENSE_PART):
             chosen = Action.RETURNED
-        prescriber = inner[case.word.ref].kind in (1, 2, 3, 4, 5, 6)
-        roles = ("prescriber",) if prescriber else ("nurse",) if name.startswith("tablet") else ("pharmacist",)
-        self.do(name, somebody(name, *roles), lambda device: device.resolve(case.word.ref, chosen, **more), maybe=maybe)
+        role = ROLES.get(inner[case.word.ref].kind, "nurse" if name.startswith("tablet") else "pharmacist")
+        self.do(name, somebody(name, role), lambda device: device.resolve(case.word.ref, chosen, **more), maybe=maybe)
 
     @rule(name=ANY)
     def reads_the_inbox(self, name: str) -> None:
