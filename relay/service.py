@@ -5,13 +5,11 @@ to the loop.  Nothing is told to anybody before the commit that it belongs to ha
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -25,7 +23,7 @@ from relay.identity.keyring import Keyring, keyring
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
 from relay.identity.service import open_identity
-from relay.jobs import Judge, Read, Slow, Write, read_all, statements_of, take, verified
+from relay.jobs import Judge, Read, Slow, Write, read_all, statements_of, take
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
@@ -35,6 +33,7 @@ from relay.settings import Settings
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
 from relay.timings import Timings
+from relay.writer import Committed, Writer
 
 LOG: Final = logging.getLogger(NAME)
 POLL_S: Final = 0.25
@@ -67,16 +66,6 @@ class Here(Executor):
         return future
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What became of items that were committed together: an outcome, or what it failed of."""
-
-    judges: Sequence[Judge]
-    outcome: Outcome | None
-    error: BaseException | None
-    took_s: float
-
-
 class Service:
     """A relay on the database at ``path``; `start` it on a loop, then hand it connections.
 
@@ -97,12 +86,12 @@ class Service:
         self.knowledge: Final = knowledge
         self.timings: Final = Timings()
         self._connection = open_sqlite(path)
-        self._record = SqlRecord(self._connection)
-        self._live = Live()
-        self._record.begin()
+        record = SqlRecord(self._connection)
+        record.begin()
         self.identity: Final = open_identity(self._connection, ring, terms, now())
-        self._record.commit()
-        commit_batch(self._record, self._live, [Task(0, Batch.directory)], self.identity, now(), random)
+        record.commit()
+        self._writer = Writer(record, Live(), self.identity, now, random)
+        commit_batch(record, self._writer.live, [Task(0, Batch.directory)], self.identity, now(), random)
         self._reading = open_sqlite(path, read_only=True)
         self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
         self.hub: Final = Hub(self.identity, random)
@@ -217,7 +206,7 @@ class Service:
         if hub.writes:
             writes = list(hub.writes)
             hub.writes.clear()
-            self._run("write", lambda: self._do_writes(writes), self._did_write)
+            self._run("write", lambda: self._writer.tasks(writes), self._did_write)
         elif hub.inbox and not self._gathering():
             judges = take(hub.inbox, MAX_BATCH_STATEMENTS)
             if len(judges) <= FEW and sum(map(statements_of, judges)) <= FEW:
@@ -243,7 +232,7 @@ class Service:
         # One thread verifies and commits: two would hand the interpreter's lock to and fro for every signature.
         self._run(
             "write",
-            lambda: self._commit([verified(judge) for judge in judges]),
+            lambda: self._writer.verify_and_commit(judges),
             lambda result, error: self._did_commit(judges, result, error),
         )
 
@@ -259,7 +248,7 @@ class Service:
             else:
                 self._did_commit(judges, done, error)
 
-        self._run("write", lambda: self._at_once(judges), then, "here")
+        self._run("write", lambda: self._writer.at_once(judges), then, "here")
 
     def _run(
         self, name: str, run: Callable[[], Any], then: Callable[[Any, BaseException | None], None], where: str = ""
@@ -293,58 +282,6 @@ class Service:
         answer = await self.knowledge.ask(question)
         then(answer)
         self.pump()
-
-    # ---- on the threads -----------------------------------------------------------------------------------------
-
-    def _at_once(self, judges: Sequence[Judge]) -> list[Committed] | None:
-        """Verifies and commits; None where another process is writing, for which the loop does not wait."""
-        ready = [verified(judge) for judge in judges]
-        return self._commit(ready, begun=True) if self._record.try_begin() else None
-
-    def _commit(self, judges: Sequence[Judge], begun: bool = False) -> list[Committed]:
-        """All in one commit; where that fails, each in its own, so that what cannot be judged fails alone.
-
-        ``begun``: the transaction is open already.
-        """
-        began = time.monotonic()
-        forged = {judge.item.connection for judge in judges if not judge.publics}
-        items = [judge.item for judge in judges if judge.item.connection not in forged]
-        try:
-            outcome = commit_batch(self._record, self._live, items, self.identity, self.now(), self.random, begun=begun)
-        except Exception as error:  # noqa: BLE001 - told to whom it concerns, on the loop
-            if len(judges) > 1:
-                return [committed for judge in judges for committed in self._commit([judge])]
-            return [Committed(judges, None, error, 0.0)]
-        outcome.closes.update(dict.fromkeys(forged, ("bad_signature", "a statement is not signed by its author")))
-        return [Committed(judges, outcome, None, time.monotonic() - began)]
-
-    def _do_writes(self, writes: Sequence[Write]) -> list[tuple[Write, Any, Exception | None, Outcome | None]]:
-        """All in one commit; where one of them raises, each in its own."""
-        done: list[tuple[Write, Any, Exception | None, Outcome | None]] = []
-        if len(writes) > 1:
-            with contextlib.suppress(Exception):
-                outcome = self._tasks(writes)
-                for number, write in enumerate(writes):
-                    done.append((write, outcome.results[number], None, outcome if number == 0 else None))
-                return done
-        for write in writes:
-            try:
-                outcome = self._tasks([write])
-            except Exception as error:  # noqa: BLE001 - it is given to whom it concerns
-                done.append((write, None, error, None))
-            else:
-                done.append((write, outcome.results[0], None, outcome))
-        return done
-
-    def _tasks(self, writes: Sequence[Write]) -> Outcome:
-        tasks = [Task(number, write.run) for number, write in enumerate(writes)]
-        return commit_batch(self._record, self._live, tasks, self.identity, self.now(), self.random)
-
-    def _look(self) -> Outcome | None:
-        """What another process has written, if any has."""
-        if self._live.version in (None, self._record.others()):
-            return None
-        return commit_batch(self._record, self._live, (), self.identity, self.now(), self.random)
 
     # ---- back on the loop ---------------------------------------------------------------------------------------
 
@@ -407,7 +344,7 @@ class Service:
     def _poll(self) -> None:
         assert self._loop is not None
         if "write" not in self._busy and not self._stopping:
-            self._run("write", self._look, self._looked)
+            self._run("write", self._writer.look, self._looked)
         self._timers["poll"] = self._loop.call_later(POLL_S, self._poll)
 
     def _looked(self, outcome: Outcome | None, error: BaseException | None) -> None:

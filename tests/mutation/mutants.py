@@ -70,9 +70,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "loop_waits_for_others",
-        "relay/service.py",
-        "if self._record.try_begin() else None",
-        "if self._record.begin() is None else None",
+        "relay/writer.py",
+        "if self.record.try_begin() else None",
+        "if self.record.begin() is None else None",
         ("tests/relay/service/test_writing.py",),
     ),
     Mutant("revoked_admitted", COMMIT, "if batch.revoked(item.device):", "if False:", COMMITTING),

@@ -36,7 +36,7 @@ def within(it: "History") -> None:
 def _relay(it: "History") -> None:
     service = it.relay.service
     assert service is not None
-    hub, live, reader = service.hub, service._live, service._reader
+    hub, live, reader = service.hub, service._writer.live, service._reader
     lines = sum(line.relay_open for line in it.relay.lines)
     sessions = [each.session for each in hub.connections.values()]
     sizes = {
