@@ -1,6 +1,6 @@
 """What the relay's one writer does: verify, judge and commit, one batch after the other.
 
-Synchronous, and with no thread of its own: `relay.service` runs it on the writer's, or for a few statements on the loop.
+Synchronous, without a thread of its own: `relay.service` runs it on the writer's, or for a few statements on the loop.
 """
 
 import contextlib

@@ -68,7 +68,7 @@ class Plan:
 
 
 def plan(seed: int, *, brief: bool = False) -> Plan:
-    """The history of a seed; a ``brief`` one has two devices, for half an hour at most, and whatever may happen there."""
+    """The history of a seed; a ``brief`` one has two devices, for half an hour at most, and the same troubles."""
     random = Random(f"{'brief' if brief else 'plan'} {seed}")
     devices = tuple(sorted(random.sample(DEVICES, 2 if brief else random.choice((2, 3, 3, 4)))))
     hours = random.uniform(0.1, 0.5) if brief else random.uniform(1, 6)
