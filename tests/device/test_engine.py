@@ -138,6 +138,7 @@ def test_a_conflict_and_a_refusal_in_a_flush_go_to_the_inbox_and_the_rest_arrive
                 await settle(engine)
                 inbox = await engine.inbox()
                 assert [entry.code for entry in inbox] == ["draft_closed"] * 4
+                assert engine.status().inbox == 4
                 assert all(entry.actions == ("discard", "start_amendment") for entry in inbox)
                 assert {entry.statement.statement.ref for entry in inbox if entry.statement} == {
                     refs[number] for number in (3, 17, 18, 40)
