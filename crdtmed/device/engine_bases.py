@@ -13,7 +13,7 @@ from crdtmed.codec import Undecodable
 from crdtmed.device import engine_subset, store
 from crdtmed.device.engine_core import DIRECTORY, READER, Check, Core
 from crdtmed.device.engine_types import Alarm, Event
-from crdtmed.device.outbox import Phase
+from crdtmed.device.outbox import Item, Phase
 from crdtmed.device.replicas import Held, fresh
 from crdtmed.device.session import BaseCame, RunCame
 from crdtmed.device.store import BaseRow
@@ -26,6 +26,7 @@ from crdtmed.signed import TAGS, DirectoryHead, DocumentDigests, read
 from crdtmed.statement import SignedStatement
 from crdtmed.trust import HEAD, BadDirectory, Directory, follow, read_directory, rotations_in
 from crdtmed.updates import Malformed
+from crdtmed.verdict import Status
 
 NOTHING: Final = b"\x00\x00"
 """The update of a document that holds nothing."""
@@ -260,6 +261,25 @@ async def _keep_what_it_lacks(core: Core, burst: Burst, name: str, old: Held | N
         for signed in _set_apart(old, new):
             at = name if is_request(signed.statement.kind) else _segment_now(core, signed.statement.document)
             burst.lacking.append((at, signed.statement.ref, signed.encoded))
+
+
+async def hand_back_astray(core: Core, burst: Burst, leaving: Sequence[Item]) -> None:
+    """What the relay judged before it was restored, and has in its document no more: it goes back like the rest.
+
+    The verdict came, and what it told of did not: neither base nor registers of this device ever had it.
+    """
+    for item in leaving:
+        verdict = item.verdict
+        if verdict is None or verdict.status is Status.REFUSED or is_request(item.statement.kind):
+            continue
+        row = core.rows.get(verdict.document)
+        place = core.session.places.get(verdict.document) if core.session is not None else None
+        now = row.epoch if row is not None else place.epoch if place is not None else verdict.epoch
+        if now == verdict.epoch:
+            continue
+        held = await core.hold(verdict.document)
+        if held is None or item.ref not in held.statements():
+            _hand(core, burst, verdict.document, item.statement.document, {item.ref: item.said.signed})
 
 
 def _segment_now(core: Core, target: str) -> str:

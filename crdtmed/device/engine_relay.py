@@ -196,6 +196,7 @@ def _answer(core: Core, frame: wire.Challenges | wire.SignedIn | wire.SignInFail
 
 async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
     leaving = engine_verdicts.leaving(core)
+    await engine_bases.hand_back_astray(core, burst, leaving)
     touched = burst.wholes or burst.runs or burst.synced or burst.lacking or final or leaving or burst.judged_back
     if not touched and not burst.alarms:
         return

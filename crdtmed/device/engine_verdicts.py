@@ -108,6 +108,7 @@ def says(reason: Reason | None) -> str:
 
 def _judged(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:
     core.outbox.judged(item, verdict)
+    item.judged_in = core.conversation
     core.judged.add(verdict.ref)
     core.found.discard(verdict.ref)
     burst.changed[item.statement.document] = None
@@ -153,10 +154,18 @@ def _reached(core: Core, item: Item) -> bool:
     verdict = item.verdict
     if verdict is None:
         return False
+    session = core.session
     row = core.rows.get(verdict.document)
-    if row is None:
-        place = core.session.places.get(verdict.document) if core.session is not None else None
-        return place is None or (place.live and place.position >= verdict.position)
-    if row.epoch == verdict.epoch:
-        return row.position >= verdict.position
-    return core.session is not None and core.session.is_live(verdict.document)
+    if row is not None:
+        if row.epoch == verdict.epoch:
+            return row.position >= verdict.position
+        return session is not None and session.is_live(verdict.document)
+    if session is None or not session.places:
+        return False  # what is wanted is asked for when the conversation is open
+    place = session.places.get(verdict.document)
+    if place is None:
+        return True
+    if place.epoch == verdict.epoch:
+        return place.live and place.position >= verdict.position
+    # The relay has no such document: its first change is on its way, or was lost with a backup.
+    return place.live and item.judged_in != core.conversation

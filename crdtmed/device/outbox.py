@@ -38,7 +38,8 @@ class Item:
     ``segment`` the one that the relay named for it, ``document`` where it was last pushed, ``alone`` that it travels
     alone because a push with it was malformed, ``strikes`` how often the relay closed the conversation over it alone,
     ``stale`` that it must be signed again under a fresh challenge, ``renewing`` that this is under way,
-    ``challenged`` in which conversation and when (device's clock, ms) its challenge was given.
+    ``challenged`` in which conversation and when (device's clock, ms) its challenge was given, ``judged_in`` in which
+    conversation its verdict came (0: in none since the start).
     """
 
     said: Said
@@ -56,6 +57,7 @@ class Item:
     stale: bool = False
     renewing: bool = False
     challenged: tuple[int, int] = (0, 0)
+    judged_in: int = 0
 
     @property
     def statement(self) -> Statement:

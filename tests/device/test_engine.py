@@ -1,5 +1,6 @@
 """The engine against a relay that keeps its word: durable, visible, sent, judged, and gone from the outbox."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,25 @@ def test_what_needs_the_relay_says_so_at_once(tmp_path: Path) -> None:
                 assert await said.settled() is State.ACCEPTED
             with pytest.raises(NeedsRelay):
                 await engine.say(Kind.SIGN, P1, sign)
+
+    run(story())
+
+
+def test_what_needs_the_relay_is_not_asked_of_one_that_has_not_proved_itself_yet(tmp_path: Path) -> None:
+    async def story() -> None:
+        from crdtmed.aggregates.prescription import Sign
+
+        device = Device("aaaaaaaa", tmp_path / "a.db")
+        relay = relay_with(device)
+        relay.receive = lambda line, frame: None  # type: ignore[method-assign]  # it hears, and never answers
+        async with device.engine() as engine, linked(engine.core, relay):
+            await until(lambda: len(relay.frames_in) == 1)
+            asking = asyncio.ensure_future(engine.say(Kind.SIGN, P1, Sign("rx1", bytes(32))))
+            await until(lambda: asking.done() or bool(engine.core.challenges))
+            assert not engine.core.challenges, "nobody stands and waits for it"
+            with pytest.raises(NeedsRelay):
+                await asking
+            assert not engine.outbox()
 
     run(story())
 

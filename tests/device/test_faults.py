@@ -498,6 +498,46 @@ def test_what_is_handed_back_and_judged_otherwise_comes_to_the_inbox(tmp_path: P
     run(story())
 
 
+@pytest.mark.parametrize("status", [Status.ACCEPTED, Status.CONFLICT])
+@pytest.mark.parametrize("earlier", [True, False], ids=["a base is held", "no base is held"])
+def test_a_verdict_whose_change_never_came_is_no_reason_to_forget_what_a_restored_relay_lacks(
+    tmp_path: Path, status: Status, earlier: bool
+) -> None:
+    """The relay said what became of it, died before the change was on the line, and was restored to before it."""
+
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                kept = [(await administer(engine, 1)).ref] if earlier else []
+                await settle(engine)
+                if status is Status.CONFLICT:
+                    relay.judge = lambda one: Judgement(status, Redo(), ("redo", "discard"))
+                spread = relay.spread
+                relay.spread = lambda first: None  # type: ignore[method-assign]  # that is the fault
+                said = await administer(engine, 2)
+                assert (await said.settled()).value == status.value
+                assert [queued.signed.statement.ref for queued in engine.outbox()] == [said.ref]
+                relay.spread = spread  # type: ignore[method-assign]  # and its end
+                relay.judge = lambda one: Judgement()
+                relay.restored(lambda ref: ref in kept)
+                await until(lambda: relay.judged.count(said.ref) == 2)
+                await until(lambda: not engine.outbox() and not any(engine.core.handing.values()))
+
+                async def confirmed() -> bool:
+                    shown = await engine.statements(LOG)
+                    refs = {entry.ref for entry in shown if entry.standing is Standing.CONFIRMED}
+                    return refs == {*kept, said.ref} and len(shown) == len(refs)
+
+                await until(confirmed)
+                await equal(engine, relay)
+                assert not await engine.inbox()
+
+    run(story())
+
+
 def test_what_is_to_be_handed_back_survives_a_restart(tmp_path: Path) -> None:
     async def story() -> None:
         device = device_in(tmp_path)
