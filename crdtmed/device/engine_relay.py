@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from crdtmed.device import (
+    engine_ask,
     engine_bases,
     engine_heal,
     engine_opened,
@@ -183,12 +184,7 @@ def _answer(core: Core, frame: wire.Challenges | wire.SignedIn | wire.SignInFail
                     coming.set_result(value)
                     break
         return
-    asked = core.answers.get("roster" if isinstance(frame, wire.Roster) else "sign_in", [])
-    while asked:
-        waiter = asked.pop(0)
-        if not waiter.done():
-            waiter.set_result(frame)
-            return
+    engine_ask.answered(core, frame)
 
 
 # ---- after the burst ------------------------------------------------------------------------------------------

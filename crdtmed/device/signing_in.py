@@ -36,6 +36,8 @@ async def sign_in(life: Life, engine: Engine, user: str, password: str, new_pin:
         grant = read_grant(data, life.profile.anchor, life.profile.device)
     except (Forged, NotForHere) as error:
         raise NotAllowed("not_for_here", f"the relay's grant is not to be used: {error}", "report this") from None
+    if grant.user != user:
+        raise NotAllowed("not_for_here", f"the relay gave a grant of {grant.user}, not of {user}", "report this")
     pin.reset(life.holder, user)
     engine.use(grant)
     for site in grant.sites:

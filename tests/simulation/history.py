@@ -285,6 +285,8 @@ class History:
                 continue
             if tablet.id in self.revoked or not tablet.works or tablet.engine.outbox():
                 return False
+            if tablet.engine.core.answers:
+                return False  # it has asked for something a moment ago
             report = tablet.engine.status()
             if not report.connected or report.behind:
                 return False
