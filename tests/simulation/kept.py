@@ -111,7 +111,10 @@ def _may_be_gone(it: "History", one: Statement, gone: "Tablet | None") -> bool:
     if gone.lost or gone.id in it.stolen:
         return True  # the store's key is gone, or a device that was stolen is wiped without handing over
     # It may hand its outbox over.  What was taken is in quarantine; without an answer it is wiped all the same.
-    return witness.offered.get(ref) is not True
+    if ref not in witness.taken:
+        return True
+    # A quarantine that was lost with a backup comes back from whoever was shown a fact in it.
+    return witness.taken[ref] < it.relay.restores and not any(it.still_has(each) for each in it.holders.get(ref, ()))
 
 
 def _once(it: "History", rows: Rows, documents: dict[str, Any]) -> None:

@@ -82,7 +82,8 @@ class Witness:
     reasons: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
     excused: set[str] = field(default_factory=set)
-    offered: dict[str, bool] = field(default_factory=dict)
+    taken: dict[str, int] = field(default_factory=dict)
+    """In which era a statement that was handed over was acknowledged as taken into quarantine."""
     offering: dict[str, list[str]] = field(default_factory=dict)
     frames: int = 0
     trace: Any = field(default_factory=sha256)
@@ -132,7 +133,9 @@ class Witness:
             for verdict in frame[2]:
                 self._verdict(device, verdict, now_ms)
         elif frame[0] == "handed_over":
-            self.offered.update((ref, ref not in frame[2]) for ref in self.offering.pop(device, ()))
+            for ref in self.offering.pop(device, ()):
+                if ref not in frame[2]:
+                    self.taken[ref] = self.era()
         if self.log is not None:
             self.log.append(f"{now_ms} {device}/{line} <- {_summary(frame)}")
 
