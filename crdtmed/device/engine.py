@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from crdtmed import documents, statement
+from crdtmed import documents
 from crdtmed.aggregates.content import Content
 from crdtmed.clock import Stamp
 from crdtmed.contract import Kind
@@ -297,10 +297,7 @@ async def open_engine(
         item = core.outbox.add(said, opened.verdicts.get(said.ref))
         if item.phase is Phase.JUDGED:
             core.judged.add(said.ref)
-    for _, ref, data in await ports.database.run(store.hand_backs):
-        signed = statement.decode(data)
-        if not documents.is_request(signed.statement.kind):
-            core.handing.setdefault(signed.statement.document, {})[ref] = signed
+    core.handing = engine_heal.shown(await ports.database.run(store.hand_backs))
     held = await core.hold(DIRECTORY)
     if held is not None:
         digest = await ports.database.run(lambda connection: store.kept_bytes(connection, store.DIRECTORY))

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from crdtmed import clock
+from crdtmed import clock, statement
 from crdtmed.device import engine_say, inbox, store
 from crdtmed.device.engine_core import Core, to_its_end
 from crdtmed.device.engine_types import STATE_OF, Alarm, NeedsRelay, State
 from crdtmed.device.outbox import Item, Phase
 from crdtmed.device.store import Said
 from crdtmed.device.store_database import Connection, StoreError
+from crdtmed.documents import is_request
 from crdtmed.limits import CHALLENGE_MS
+from crdtmed.statement import SignedStatement
 
 BLAMELESS: Final = frozenset(
     {
@@ -73,8 +75,11 @@ async def read_anew(core: Core) -> None:
 
     What is in the store and was never handed back stays to be handed back: no conversation begins before this is done.
     """
-    opened = await core.ports.database.run(lambda connection: store.open_store(connection, core.ports.device))
+    opened, lacking = await core.ports.database.run(
+        lambda connection: (store.open_store(connection, core.ports.device), store.hand_backs(connection))
+    )
     core.rows, core.unread = opened.bases, False
+    core.handing = shown(lacking)
     for said in opened.outbox:
         item = core.outbox.items.get(said.ref)
         verdict = opened.verdicts.get(said.ref)
@@ -87,6 +92,16 @@ async def read_anew(core: Core) -> None:
         judged = core.outbox.items[ref].verdict
         if judged is not None:
             core.settle(ref, STATE_OF[judged.status])
+
+
+def shown(lacking: Sequence[tuple[str, str, bytes]]) -> dict[str, dict[str, SignedStatement]]:
+    """What is to be handed back (document, reference, bytes), and shown as tentative meanwhile, by its target."""
+    found: dict[str, dict[str, SignedStatement]] = {}
+    for _, ref, data in lacking:
+        signed = statement.decode(data)
+        if not is_request(signed.statement.kind):
+            found.setdefault(signed.statement.document, {})[ref] = signed
+    return found
 
 
 async def restamp(core: Core, refs: Sequence[str]) -> None:

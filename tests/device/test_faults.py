@@ -599,6 +599,42 @@ def test_what_is_to_be_handed_back_outlives_a_disk_that_cannot_be_read_meanwhile
     run(story())
 
 
+def test_what_was_to_be_handed_back_by_a_burst_that_does_not_count_is_forgotten_with_it(tmp_path: Path) -> None:
+    """Another device hands it back meanwhile: it is shown once, as confirmed, and not as tentative for ever."""
+
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                said = await administer(engine, 1)
+                await settle(engine)
+                await until(lambda: TODAY in engine.core.rows)
+            encoded = relay.statements[said.ref]
+            relay.restored(lambda ref: False)
+            database = engine.core.ports.database
+            honest, failed = database.run, list[int]()
+
+            async def full(work: Callable[[Connection], Any]) -> Any:
+                if engine.core.handing.get(LOG) and not failed:
+                    failed.append(1)
+                    relay.statements[said.ref] = encoded
+                    relay.insert(TODAY, [encoded[0]], 99)
+                    raise StoreError("disk", "the disk is full", "make room")
+                return await honest(work)
+
+            database.run = full  # type: ignore[method-assign]  # that is the fault
+            async with linked(engine.core, relay):
+                await until(lambda: bool(failed))
+                await until(lambda: engine.status().connected and engine.core.rows[TODAY].epoch == relay.epoch)
+                assert not any(engine.core.handing.values())
+                assert [entry.standing for entry in await engine.statements(LOG)] == [Standing.CONFIRMED]
+                await equal(engine, relay)
+
+    run(story())
+
+
 def test_what_is_handed_back_and_must_wait_is_handed_back_again_in_the_same_conversation(tmp_path: Path) -> None:
     """A correction comes back before what it corrects, which another device has: nobody else may bring it later."""
 
