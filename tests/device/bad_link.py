@@ -15,29 +15,30 @@ class BadLink:
         self.cuts = 0
         self._random = Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: list[asyncio.StreamWriter] = []
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until it is cut."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._ends.append(writer)
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self.target)
+            self._ends.append(back)
+            life = self._random.randrange(1_000, 60_000) if self.bad else 1 << 40
+            legs = [asyncio.create_task(self._carry(*leg, life)) for leg in ((reader, back), (there, writer))]
+            try:
+                await asyncio.wait(legs, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for leg in legs:
+                    leg.cancel()
+                self.cuts += 1
+                back.transport.abort()
         except OSError:
-            writer.close()
-            self._tasks.discard(task)
-            return
-        life = self._random.randrange(1_000, 60_000) if self.bad else 1 << 40
-        legs = [asyncio.create_task(self._carry(*leg, life)) for leg in ((reader, back), (there, writer))]
-        try:
-            await asyncio.wait(legs, return_when=asyncio.FIRST_COMPLETED)
+            return  # nobody listens there
         finally:
-            for leg in legs:
-                leg.cancel()
-            await asyncio.gather(*legs, return_exceptions=True)
-            self.cuts += 1
-            for end in (writer, back):
-                end.transport.abort()
+            writer.transport.abort()
             self._tasks.discard(task)
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, life: int) -> None:
@@ -52,10 +53,14 @@ class BadLink:
                 await sink.drain()
 
     async def close(self) -> None:
-        """Cuts whatever is left."""
-        for task in list(self._tasks):
+        """Cuts whatever is left, and waits until it is."""
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for end in self._ends:
+            end.transport.abort()
+        await asyncio.gather(*(end.wait_closed() for end in self._ends), return_exceptions=True)
 
 
 @asynccontextmanager

@@ -67,6 +67,8 @@ class _Thread:
 
     def submit(self, run: Callable[[], Any]) -> "Future[Any]":
         done: Future[Any] = Future()
+        if self.life != self.relay.life:
+            return done  # its process is no more
         result, error = None, None
         try:
             result = run()

@@ -14,7 +14,7 @@ FIXED = 24
 """Whole histories of every run of the tests; `make simulate` plays more."""
 BRIEF = 300
 """Brief ones, at a fifth of the cost: other people, other troubles, other limits every time."""
-FRESH, FRESH_BRIEF = 3, 30
+FRESH, FRESH_BRIEF = 2, 10
 
 
 @pytest.mark.parametrize("seed", range(FIXED))
