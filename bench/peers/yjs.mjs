@@ -92,6 +92,7 @@ export function peerOf (name, here) {
   async function entries (server, count) {
     const two = new Y.Doc()
     const writing = attach(server.url, 'room', filled(count))
+    await reached(writing.synced) // rooms that two open at once fail in pycrdt-websocket
     attach(server.url, 'room', two) // it stays, and with it the room in the server's memory
     await reached(() => two.getArray('log').length === count)
     await pause(500)
