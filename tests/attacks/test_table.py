@@ -166,7 +166,7 @@ TABLE = (
         "high-water marks, compared on the device and by the relay",
         (
             f"{FLOODS}.test_a_store_put_back_from_an_older_copy_is_noticed_at_the_handshake",
-            "device.test_faults.test_a_mark_outside_the_store_tells_of_an_old_copy_even_offline",
+            "device.test_copied_stores.test_a_mark_outside_the_store_tells_of_an_old_copy_even_offline",
         ),
     ),
     Attack(

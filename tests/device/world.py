@@ -27,6 +27,7 @@ T = TypeVar("T")
 KEY = bytes(range(32))
 _RUN = count()
 DRAFTS = "patient/p1/drafts"
+TODAY = "patient/p1/log/2026-09"
 LOG = "patient/p1/log"
 P1 = "patient/p1"
 
@@ -145,3 +146,19 @@ async def draft(engine: Engine, text: str, seen: Sequence[str] = ()) -> Said:
 def stop() -> Stop:
     """A request."""
     return Stop("rx1", "rash")
+
+
+def device_in(tmp_path: Path, name: str = "aaaaaaaa") -> Device:
+    return Device(name, tmp_path / f"{name}.db")
+
+
+async def equal(engine: Engine, relay: ScriptedRelay, names: tuple[str, ...] = (DRAFTS, TODAY)) -> None:
+    """The device's bases are the relay's documents."""
+    for name in names:
+        held = await engine.core.hold(name)
+        document = relay.document(name)
+        if held is None:
+            assert not document.updates
+            continue
+        assert held.replica.position == document.position
+        assert held.replica.digest() == document.replica.digest()

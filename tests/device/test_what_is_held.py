@@ -1,0 +1,144 @@
+"""The patients that a device holds: withdrawn, dropped, taken up again, and brought by queues and days."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from crdtmed.device.engine_types import (
+    Evicted,
+    State,
+)
+from crdtmed.device.store_database import Connection
+from tests.device.scripted_relay import NOW
+from tests.device.test_engine import relay_with
+from tests.device.world import LOG, P1, administer, device_in, linked, run, settle, until
+
+
+def test_a_patient_that_is_withdrawn_is_purged_and_what_was_said_is_sent(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await administer(engine, 1)
+                await settle(engine)
+                assert len(await engine.statements(LOG)) == 1
+            unsent = await administer(engine, 2)
+            relay.evict[P1] = "patient_not_in_care"
+            told: list[object] = []
+            engine.core.listeners.append(told.append)
+            async with linked(engine.core, relay):
+                await until(lambda: any(isinstance(event, Evicted) and event.document == P1 for event in told))
+                assert await unsent.settled() is State.ACCEPTED
+                await settle(engine)
+            assert not await engine.statements(LOG)
+            assert not [name for name in engine.core.rows if name.startswith(P1)]
+            assert engine.withdrawn == {P1: "patient_not_in_care"}
+            relay.evict.clear()
+            async with linked(engine.core, relay):
+                await engine.subscribe([P1])
+
+                async def back() -> bool:
+                    return len(await engine.statements(LOG)) == 2
+
+                await until(back)
+
+    run(story())
+
+
+def test_a_dropped_patient_is_purged_and_widening_fills_everything_in(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1, "patient/p2"])
+            async with linked(engine.core, relay):
+                await administer(engine, 1)
+                await administer(engine, 2, "patient/p2/log")
+                await settle(engine)
+                await engine.unsubscribe([P1])
+                assert not await engine.statements(LOG)
+                assert len(await engine.statements("patient/p2/log")) == 1
+                await until(lambda: not any(name.startswith(P1) for line in relay.lines for name in line.wants))
+                await engine.subscribe([P1])
+
+                async def back() -> bool:
+                    return len(await engine.statements(LOG)) == 1
+
+                await until(back)
+
+    run(story())
+
+
+def test_a_patient_that_is_dropped_while_its_base_is_being_written_is_gone_and_comes_back_whole(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with device.engine() as engine, other.engine() as theirs:
+            await engine.subscribe([P1])
+            database = engine.core.ports.database
+            honest = database.run
+            async with linked(engine.core, relay), linked(theirs.core, relay):
+                await until(lambda: engine.status().connected and engine.status().behind == 0)
+
+                async def crossing(work: Callable[[Connection], Any]) -> Any:
+                    database.run = honest  # type: ignore[method-assign]  # once is enough
+                    await engine.unsubscribe([P1])
+                    return await honest(work)
+
+                database.run = crossing  # type: ignore[method-assign]  # the next write meets a purge
+                said = await administer(theirs, 1)
+                await until(lambda: P1 not in engine.scopes)
+                await settle(theirs)
+                assert not await engine.statements(LOG)
+                await engine.subscribe([P1])
+
+                async def back() -> bool:
+                    return [entry.ref for entry in await engine.statements(LOG)] == [said.ref]
+
+                await until(back)
+            assert not await engine.inbox()
+
+    run(story())
+
+
+def test_the_queue_of_a_site_brings_its_patients(tmp_path: Path) -> None:
+    async def story() -> None:
+        from crdtmed.aggregates.dispensing_event import QueueEntry
+
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        entry = QueueEntry("rx1", "p7", "item", "Amoxicillin", 20, "{tablet}", NOW)
+        relay.put_register("site/w1", "queue/rx1", entry)
+        async with device.engine() as engine:
+            await engine.subscribe(["site/w1"])
+            async with linked(engine.core, relay):
+                await until(lambda: "patient/p7" in engine.scopes)
+                await until(lambda: any("patient/p7/drafts" in line.wants for line in relay.lines))
+                relay.write_map("site/w1", {}, ["queue/rx1"])
+                await until(lambda: relay.document("site/w1").position == engine.core.rows["site/w1"].position)
+                assert "patient/p7" in engine.scopes
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected)
+                await until(lambda: "patient/p7" not in engine.scopes)
+
+    run(story())
+
+
+def test_a_new_day_brings_its_segment(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe(["site/w1"])
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected and engine.status().behind == 0)
+                device.now += 86_400_000
+                relay.now += 86_400_000
+                engine.core.wake()
+                await until(lambda: any("site/w1/log/2026-09-22" in line.wants for line in relay.lines))
+
+    run(story())
