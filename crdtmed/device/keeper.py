@@ -31,16 +31,17 @@ def start(life: Life) -> None:
 
 async def close(life: Life) -> None:
     """Ends link and keeper, moves the high-water mark up, and gives the store up."""
-    await disconnect(life)
-    keeper, life.keeper = life.keeper, None
-    if keeper is not None:
-        keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
-    if not life.wiped:
-        with suppress(OSError):  # the store is given up in any case; the mark it has is merely older
-            note(life)
-    await close_cache(life)
+    try:
+        await disconnect(life)
+        keeper, life.keeper = life.keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+        if not life.wiped:
+            with suppress(OSError):  # the mark that the disk has is merely older
+                note(life)
+    finally:
+        await close_cache(life)  # whatever fails: a store that stays open could not be opened again
 
 
 async def connect(life: Life, dial: Dial) -> None:
@@ -61,8 +62,7 @@ async def _stop_link(life: Life) -> None:
     linking, life.linking = life.linking, None
     if linking is not None:
         linking.cancel()
-        with suppress(asyncio.CancelledError):
-            await linking
+        await asyncio.wait([linking])  # what it failed of is told by `_ended`
 
 
 async def _link(life: Life, dial: Dial) -> None:

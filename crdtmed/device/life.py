@@ -144,14 +144,17 @@ async def open_cache(life: Life) -> None:
     held = life.held
     assert held.database is not None, "there are keys to open it with"
     path, device, now = life.files.database, life.profile.device, life.clock.wall_ms()
+    renewed = False
     try:
         database, salvaged = await open_or_salvage(path, held.database.current, device, now)
     except StoreError as error:
         if error.code != "wrong_key" or held.database.previous is None:
             raise
         database, salvaged = await open_or_salvage(path, held.database.previous, device, now)
-        await database.rekey(held.database.current)
+        renewed = True
     try:
+        if renewed:
+            await database.rekey(held.database.current)
         lease.settle(life.holder, held)
         ports = Ports(
             device=life.profile.device,

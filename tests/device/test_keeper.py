@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from crdtmed.device import keeper, lease, signing_in
 from crdtmed.device.engine_types import Alarm
 from crdtmed.device.files import DeviceFiles
 from crdtmed.device.life import CacheLocked, DeviceEvent
+from crdtmed.device.store_database import Connection, StoreError
 from tests.scenarios.hospital import PATIENCE_S, Hospital, play
 
 HOUR_MS = 3_600_000
@@ -40,6 +43,31 @@ def test_a_disk_that_cannot_be_written_does_not_keep_a_lapsed_cache_open(
         assert not DeviceFiles(it.folder / "tablet").lease.exists()
         assert sum(isinstance(one, Alarm) for one in heard) == 1, "told once, not every second"
         monkeypatch.undo()
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_device_that_is_closed_while_its_disk_fails_gives_its_store_up_all_the_same(
+    tmp_path: Path, online: bool
+) -> None:
+    """Found by the simulation: whoever opened it again was told that another process had it."""
+
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        if not online:
+            await nia.disconnect()
+        database = nia._life.database
+        assert database is not None
+
+        async def broken(work: Callable[[Connection], Any]) -> Any:
+            raise StoreError("failed", "the disk does not answer", "try again")
+
+        database.run = broken  # type: ignore[method-assign]  # that is the fault
+        nia.engine.core.newly_verified.add("patient/p1/drafts")
+        with suppress(StoreError):
+            await nia.close()
+        await it.reopen("tablet", connect=False)  # while the one before is still known
 
     play(tmp_path, story)
 

@@ -256,7 +256,11 @@ def seams(tablets: Sequence[Tablet], renewal_s: int) -> Iterator[None]:
         tablet = next(each for each in tablets if each.folder == path.parent)
         try:
             connection = open_connection(path, key, tablet.connect)
-            transact(connection, lambda made: store.open_store(made, device))
+            try:
+                transact(connection, lambda made: store.open_store(made, device))
+            except StoreError:
+                connection.close()
+                raise
         except StoreError as error:
             if error.code != "damaged":
                 raise
