@@ -13,6 +13,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 
 SQLITE: Final[Dialect] = sqlite.dialect(paramstyle="qmark")
+LOCK_WAIT_MS: Final = 5_000
+"""So long a connection to SQLite waits for another one that writes."""
 
 
 class Sql:
@@ -55,7 +57,6 @@ def data_version(connection: Any) -> int:
 
 def begun_at_once(connection: Any, begin: str) -> bool:
     """Begins a transaction of SQLite's by ``begin``; False where another connection holds the lock."""
-    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         connection.execute(begin)
@@ -64,5 +65,5 @@ def begun_at_once(connection: Any, begin: str) -> bool:
             return False
         raise
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {patience}")
+        connection.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_MS}")
     return True

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from relay.storage.migrations import migrate
+from relay.storage.sql import LOCK_WAIT_MS
 
-BUSY_MS: Final = 5_000
 _PRAGMAS: Final = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
@@ -52,7 +52,7 @@ def _connect(path: str, *, uri: bool) -> sqlite3.Connection:
     # One thread at a time uses a connection, not always the one that made it.
     return sqlite3.connect(
         path,
-        timeout=BUSY_MS / 1_000,
+        timeout=LOCK_WAIT_MS / 1_000,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=512,
