@@ -154,8 +154,8 @@ _COPY: Final = (
     "snapshot_position FROM document WHERE id IN original",
     "INSERT INTO epoch (document, since, epoch) "
     "SELECT document + :document, since, epoch FROM epoch WHERE document IN original",
-    "INSERT INTO client (id, document, client, author, origin_client, origin_clock, clock) "
-    "SELECT id + :client, document + :document, client, :author, origin_client, origin_clock, clock "
+    "INSERT INTO client (id, document, client, author, origin_client, origin_clock, clock, words) "
+    "SELECT id + :client, document + :document, client, :author, origin_client, origin_clock, clock, words "
     "FROM client WHERE document IN original AND id < :clients",
     "INSERT INTO statement (author, sid, number, target, position, client, clock, received_at, status, verdict, data) "
     "SELECT :author, sid, number, target + :document, position, client + :client, clock, received_at, status, verdict, "

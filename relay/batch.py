@@ -22,7 +22,7 @@ from relay.admission.facts import Stored
 from relay.identity.port import Identity, RandomBytes
 from relay.live import Held, Live, LiveClient, LiveDocument, live_document
 from relay.registers import COMPACT_AFTER, load_replica, write_registers
-from relay.storage.packing import pack, raw_id
+from relay.storage.packing import pack, raw_id, words_of
 from relay.storage.port import Record
 from relay.storage.rebuild import draft_head
 from relay.storage.rows import PLACE_OF, STATUS_OF, NewStatement, Place, StatementRow
@@ -241,7 +241,7 @@ class Batch:
                 self.now_ms,
                 PLACE_OF[verdict.status],
                 None if plain else encoded,
-                pack(signed, target.document.target),
+                self._packed(signed, target.document.target, None if place is None else place[0]),
             )
         )
         self._found[statement.ref] = Stored(signed, verdict, self.now_ms)
@@ -251,6 +251,14 @@ class Batch:
             self.record.drop_awaited(statement.ref)
             del self.awaited()[statement.ref]
         return encoded
+
+    def _packed(self, signed: SignedStatement, target: str, client: LiveClient | None) -> bytes:
+        """What is kept of a statement; the first of a client gives the words for all of them."""
+        if client is not None and client.words is None:
+            client.words = words_of(signed, target)
+            if client.words is not None:
+                self.record.put_words(client.row, client.words)
+        return pack(signed, target, None if client is None else client.words)
 
     def put(self, document: str, value: RegisterValue) -> None:
         """Writes a register, for those who are not admission: imports, the operator."""

@@ -21,11 +21,12 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class LiveClient:
-    """A client id of a document: its row, whose it is (None: the relay's) and its next clock."""
+    """A client id of a document: its row, whose it is (None: the relay's), its next clock and its words, if any."""
 
     row: int
     author: int | None
     clock: int
+    words: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ def live_document(row: DocumentRow, record: Record) -> LiveDocument:
         document,
         row.epoch,
         row.position,
-        {client.client: LiveClient(client.id, client.author, client.clock) for client in clients},
+        {client.client: LiveClient(client.id, client.author, client.clock, client.words) for client in clients},
         row.position - row.snapshot_position,
     )
 

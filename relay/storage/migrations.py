@@ -97,8 +97,14 @@ def _to_2(connection: Any, dialect: Dialect) -> None:
         connection.execute(f"DROP TABLE {table}_1")
 
 
+def _to_3(connection: Any, dialect: Dialect) -> None:
+    """A client has words that its statements are packed with, from its next one on."""
+    kind = schema.CLIENT.c.words.type.compile(dialect=dialect)
+    connection.execute(f"ALTER TABLE client ADD COLUMN words {kind}")
+
+
 _SCHEMA: Final = _create(schema.METADATA, identity_tables.METADATA)
-STEPS: Final[tuple[Step, ...]] = (_to_2,)
+STEPS: Final[tuple[Step, ...]] = (_to_2, _to_3)
 """From version 1 on: the first one leads to version 2."""
 LATEST: Final = 1 + len(STEPS)
 

@@ -3,10 +3,12 @@
 A statement's body starts with version, kind, id, document and device; id, document and device are columns of the row,
 so they are cut out of the bytes and put back in when the statement is read.  Where a statement names another document
 than the one it was pushed into, it is kept whole.  Behind the signature, whose bytes are as good as random, follows
-one of three: a body, which begins with `_BODY`; the rest of one, which begins with its kind; or that rest compressed
-(`crdtmed.compression`), which begins with a byte that is neither.
+one of four: a body, which begins with `_BODY`; the rest of one, which begins with its kind; that rest compressed with
+the protocol's words (`crdtmed.compression`), which begins with a byte that is neither; or, behind `_LIKE`, deflated
+(RFC 1951) with the words of its client: what one device says in one document is mostly what it said there first.
 """
 
+import zlib
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +25,13 @@ _ID_BYTES: Final = 17
 _DEVICE_BYTES: Final = 9
 _KINDS: Final = 0x20
 """Every kind is less; compressed bytes begin with this or more."""
+_LIKE: Final = b"\x1f"
+"""No kind, and less than what compressed bytes begin with."""
+MAX_WORDS_BYTES: Final = 1_024
+_WINDOW: Final = 11
+"""Bits: 2 KB, so that a statement like the words reaches all of them."""
+_CLOSE: Final = 64
+"""A statement that takes more bytes in its client's words is tried with the protocol's too."""
 _PLAIN: Final = b"\x00"
 """What stands before an update that is kept as it is."""
 _DEVICE_ID_BYTES: Final = 5
@@ -48,35 +57,70 @@ def _text(value: str) -> bytes:
     return bytes((0xA0 | len(raw),)) + raw if len(raw) < 32 else bytes((0xD9, len(raw))) + raw
 
 
-def pack(signed: SignedStatement, target: str) -> bytes:
-    """What is kept of a statement in a row whose document's target is ``target``."""
+def _rest(signed: SignedStatement, target: str) -> bytes:
+    """What a row whose document's target is ``target`` does not say of a body."""
+    encoded = signed.encoded
+    document = SIGNATURE_BYTES + 3 + _ID_BYTES
+    rest = document + len(_text(target)) + _DEVICE_BYTES
+    return encoded[SIGNATURE_BYTES + 2 : SIGNATURE_BYTES + 3] + encoded[rest:]
+
+
+def words_of(signed: SignedStatement, target: str) -> bytes | None:
+    """What later statements of the same client may be packed with; None where this one is kept whole."""
+    return _rest(signed, target)[:MAX_WORDS_BYTES] if signed.statement.document == target else None
+
+
+def pack(signed: SignedStatement, target: str, words: bytes | None = None) -> bytes:
+    """What is kept of a statement in a row whose document's target is ``target``, with its client's words, if any."""
     encoded = signed.encoded
     if signed.statement.document != target:
         return encoded
-    document = SIGNATURE_BYTES + 3 + _ID_BYTES
-    rest = document + len(_text(target)) + _DEVICE_BYTES
-    kept = encoded[SIGNATURE_BYTES + 2 : SIGNATURE_BYTES + 3] + encoded[rest:]
-    return encoded[:SIGNATURE_BYTES] + (compress(kept) or kept)
+    kept = _rest(signed, target)
+    made = kept if words is None else _deflated(kept, words)
+    if words is None or len(made) > _CLOSE:
+        made = min(made, compress(kept) or kept, kept, key=len)
+    return encoded[:SIGNATURE_BYTES] + made
 
 
-def unpack(data: bytes, sid: bytes, target: str, device: str) -> bytes:
-    """The statement's exact bytes again; ``sid`` are the bytes of its id."""
-    return unpacker(target, device)(data, sid)
+def _deflated(kept: bytes, words: bytes) -> bytes:
+    deflate = zlib.compressobj(zlib.Z_BEST_COMPRESSION, zlib.DEFLATED, -_WINDOW, 1, zdict=words)
+    return _LIKE + deflate.compress(kept) + deflate.flush()
 
 
-def unpacker(target: str, device: str) -> Callable[[bytes, bytes], bytes]:
-    """`unpack` for many statements of one author in one document; takes the kept bytes and the raw id.
+def _inflated(data: bytes, words: bytes) -> bytes | None:
+    """What was deflated; None where ``data`` is broken."""
+    inflate = zlib.decompressobj(-_WINDOW, zdict=words)
+    try:
+        made = inflate.decompress(data, MAX_STATEMENT_BYTES)
+    except zlib.error:
+        return None
+    return made if inflate.eof and not inflate.unused_data else None
+
+
+def unpack(data: bytes, sid: bytes, target: str, device: str, words: bytes | None = None) -> bytes:
+    """The statement's exact bytes again; ``sid`` are the bytes of its id, ``words`` its client's."""
+    return unpacker(target, device)(data, sid, words)
+
+
+def unpacker(target: str, device: str) -> Callable[[bytes, bytes, bytes | None], bytes]:
+    """`unpack` for many statements of one author in one document; takes the kept bytes, the raw id and the words.
 
     What is broken is given as it is kept: it is no statement, and whoever reads it says so.
     """
     middle = _text(target) + b"\xa8" + device.encode("ascii")
     head = bytes((_BODY, VERSION))
 
-    def exact(data: bytes, sid: bytes) -> bytes:
+    def exact(data: bytes, sid: bytes, words: bytes | None) -> bytes:
         kept = data[SIGNATURE_BYTES:]
-        if kept[:1] in (_WHOLE, b""):
+        first = kept[:1]
+        if first == _LIKE:
+            inflated = None if words is None else _inflated(kept[1:], words)
+            if inflated is None:
+                return data
+            kept = inflated
+        elif first in (_WHOLE, b""):
             return data
-        if kept[0] >= _KINDS:
+        elif kept[0] >= _KINDS:
             try:
                 kept = decompress(kept, MAX_STATEMENT_BYTES)
             except BadCompression:

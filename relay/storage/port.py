@@ -80,6 +80,9 @@ class Record(Protocol):
     def advance_clients(self, clocks: Iterable[tuple[int, int]]) -> None:
         """The next clocks of clients, by row."""
 
+    def put_words(self, client: int, words: bytes) -> None:
+        """What the statements of a client, by row, are packed with from now on; it has had no words before."""
+
     def add_statement(self, row: NewStatement) -> None:
         """Keeps a statement; visible to reads after `flush`."""
 

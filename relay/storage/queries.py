@@ -58,7 +58,12 @@ def _statements() -> Any:
         s.status,
         s.verdict,
         s.data,
-    ).select_from(STATEMENT.join(AUTHOR, s.author == AUTHOR.c.id).join(DOCUMENT, s.target == DOCUMENT.c.id))
+        CLIENT.c.words,
+    ).select_from(
+        STATEMENT.join(AUTHOR, s.author == AUTHOR.c.id)
+        .join(DOCUMENT, s.target == DOCUMENT.c.id)
+        .outerjoin(CLIENT, s.client == CLIENT.c.id)
+    )
 
 
 def _registers() -> Any:
@@ -88,6 +93,8 @@ class Queries:
     clients: Sql
     add_client: Sql
     advance_client: Sql
+    put_words: Sql
+    words: Sql
     statement: Sql
     by_number: Sql
     by_target: Sql
@@ -166,6 +173,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
             CLIENT.c.origin_client,
             CLIENT.c.origin_clock,
             CLIENT.c.clock,
+            CLIENT.c.words,
         )
         .where(CLIENT.c.document == b("document"))
         .order_by(CLIENT.c.id),
@@ -173,6 +181,8 @@ def queries(dialect: Any = SQLITE) -> Queries:
             CLIENT, "document", "client", "author", "origin_client", "origin_clock", "clock"
         ).returning(CLIENT.c.id),
         "advance_client": update(CLIENT).values(clock=b("to")).where(CLIENT.c.id == b("client")),
+        "put_words": update(CLIENT).values(words=b("words")).where(CLIENT.c.id == b("client")),
+        "words": select(CLIENT.c.id, CLIENT.c.words).where(CLIENT.c.document == b("document")),
         "statement": _statements().where(AUTHOR.c.device == b("device"), s.sid == b("sid")),
         "by_number": select(s.sid)
         .select_from(STATEMENT.join(AUTHOR, s.author == AUTHOR.c.id))

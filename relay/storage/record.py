@@ -140,8 +140,8 @@ class SqlRecord:
 
     def clients(self, document: int) -> list[ClientRow]:
         return [
-            ClientRow(row, client, author, None if origin is None else (origin, at), clock)
-            for row, client, author, origin, at, clock in self._q.clients.all(self.connection, document=document)
+            ClientRow(row, client, author, None if origin is None else (origin, at), clock, words)
+            for row, client, author, origin, at, clock, words in self._q.clients.all(self.connection, document=document)
         ]
 
     def add_client(self, document: int, client: int, author: int | None, origin: tuple[int, int] | None) -> int:
@@ -159,6 +159,9 @@ class SqlRecord:
 
     def advance_clients(self, clocks: Iterable[tuple[int, int]]) -> None:
         self._q.advance_client.many(self.connection, [{"client": row, "to": at} for row, at in clocks])
+
+    def put_words(self, client: int, words: bytes) -> None:
+        self._q.put_words.run(self.connection, client=client, words=words)
 
     # ---- statements -----------------------------------------------------------------------------------------
 
@@ -217,14 +220,15 @@ class SqlRecord:
         self.flush()
         key = {"document": document.id, "after": after, "upto": document.position}
         target = parse(document.name).target
-        exact: dict[int, Callable[[bytes, bytes], bytes]] = {}
+        exact: dict[int, Callable[[bytes, bytes, bytes | None], bytes]] = {}
+        words: dict[int, bytes | None] = dict(self._q.words.all(self.connection, document=document.id))
         found = []
         for position, client, clock, status, sid, author, data in self._q.placed.all(self.connection, **key):
             value = None
             if status == Place.ACCEPTED:
                 if author not in exact:
                     exact[author] = unpacker(target, self._device(author))
-                value = exact[author](data, sid)
+                value = exact[author](data, sid, words[client])
             found.append(Slot(position, client, clock, 1, value, status == Place.CLOSED))
         for position, clock, client, length in self._q.tombstones.all(self.connection, **key):
             found.append(Slot(position, client, clock, length, None, False))
@@ -342,7 +346,7 @@ class SqlRecord:
 
 
 def _statement(row: Any) -> StatementRow:
-    at, sid, device, number, name, position, client, clock, received_at, status, verdict, data = row
+    at, sid, device, number, name, position, client, clock, received_at, status, verdict, data, words = row
     text = text_id(sid)
     return StatementRow(
         at,
@@ -355,5 +359,5 @@ def _statement(row: Any) -> StatementRow:
         received_at,
         Place(status),
         verdict,
-        unpack(data, sid, parse(name).target, device),
+        unpack(data, sid, parse(name).target, device, words),
     )

@@ -45,13 +45,17 @@ class DocumentRow:
 
 @dataclass(frozen=True, slots=True)
 class ClientRow:
-    """A pycrdt client id of a document: whose it is (None: the relay's), its origin in a log and its next clock."""
+    """A pycrdt client id of a document: whose it is (None: the relay's), its origin in a log and its next clock.
+
+    ``words`` is what its statements are packed with; None as long as it has none.
+    """
 
     id: int
     client: int
     author: int | None
     origin: tuple[int, int] | None
     clock: int
+    words: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

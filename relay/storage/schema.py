@@ -69,10 +69,12 @@ CLIENT: Final = Table(
     Column("origin_client", BigInteger),
     Column("origin_clock", BigInteger),
     Column("clock", BigInteger, nullable=False),
+    Column("words", LargeBinary),
     UniqueConstraint("document", "client", name="client_of_document"),
 )
 """pycrdt client ids, each bound to one document and device (none: the relay itself); the origin is that of the
-client's first item in a log, since every later one follows the client's own; ``clock`` is the next one."""
+client's first item in a log, since every later one follows the client's own; ``clock`` is the next one.  ``words`` is
+what its statements are packed with (`relay.storage.packing`), once it has any."""
 
 STATEMENT: Final = Table(
     "statement",

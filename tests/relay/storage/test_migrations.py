@@ -14,7 +14,7 @@ import pytest
 from crdtmed.aggregates.stock_item import Receipt
 from crdtmed.documents import log_of
 from crdtmed.verdict import Status, decode_verdict
-from relay.storage.migrations import LATEST, version
+from relay.storage.migrations import LATEST, STEPS, version
 from relay.storage.packing import pack_update
 from relay.storage.sqlite import StorageError, open_sqlite
 from tests.relay.world import World
@@ -36,7 +36,7 @@ def test_a_database_of_the_first_version_opens_and_says_the_same(tmp_path: Path)
     world = World()
     world.path = path
     world.open()
-    assert version(world.connection) == LATEST == 2
+    assert version(world.connection) == LATEST == 3
     with contextlib.closing(open_sqlite(tmp_path / "fresh.db")) as fresh:
         assert _schema(world.connection) == _schema(fresh)
     found = world.verify()
@@ -69,9 +69,38 @@ def test_a_database_of_the_first_version_opens_and_says_the_same(tmp_path: Path)
 
 
 def _schema(connection: Any) -> list[Any]:
-    """Tables and indexes, as the database has them; a table that was made aside is quoted, and is the same."""
+    """Tables and indexes, as the database has them; quotes and white space of one that was altered do not count."""
     asked = "SELECT type, name, tbl_name, replace(sql, '\"', '') FROM sqlite_master ORDER BY type, name"
-    return list(connection.execute(asked))
+    return [(*what, sql and " ".join(sql.split()).replace(" ,", ",")) for *what, sql in connection.execute(asked)]
+
+
+def test_a_database_of_the_second_version_goes_on_with_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "relay.db"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(Path(__file__).with_name("schema_1.sql").read_text(encoding="utf-8"))
+    with monkeypatch.context() as patched:
+        patched.setattr("relay.storage.migrations.STEPS", STEPS[:1])
+        patched.setattr("relay.storage.migrations.LATEST", 2)
+        with contextlib.closing(open_sqlite(path)) as second:
+            assert version(second) == 2
+            assert "words" not in [row[1] for row in second.execute("PRAGMA table_info(client)")]
+    world = World()
+    world.path = path
+    world.open()
+    assert version(world.connection) == LATEST
+    before = {row.ref: row.encoded for row in world.record.statements()}
+    tablet = world.tablet()
+    doses = [tablet.dose("p1", "rx9") for _ in range(3)]
+    for dose in doses:
+        world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 77, dose)))
+    kept = {row.ref: row.encoded for row in world.record.statements()}
+    assert kept == before | {dose.statement.ref: dose.encoded for dose in doses}
+    sizes = [
+        size for (size,) in world.connection.execute("SELECT length(data) FROM statement ORDER BY id DESC LIMIT 3")
+    ]
+    assert max(sizes) < 64 + 40
+    assert world.verify().findings == ()
+    world.connection.close()
 
 
 def test_a_migration_that_fails_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from hashlib import shake_256
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 from hypothesis import example, given
@@ -19,6 +20,7 @@ from crdtmed.contract import Kind
 from crdtmed.statement import BadStatement, decode
 from relay.storage.migrations import LATEST, SchemaTooNew, migrate, version
 from relay.storage.packing import (
+    MAX_WORDS_BYTES,
     pack,
     pack_update,
     raw_id,
@@ -27,6 +29,7 @@ from relay.storage.packing import (
     text_ref,
     unpack,
     unpack_update,
+    words_of,
 )
 from relay.storage.port import Record
 from relay.storage.queries import queries
@@ -420,8 +423,44 @@ def test_a_packed_statement_is_its_exact_bytes_again() -> None:
     assert unpack(kept, raw_id(short.statement.id), "patient/p1", tablet.id) == short.encoded
 
 
+def test_a_statement_is_kept_in_the_words_of_its_client() -> None:
+    tablet = World().tablet()
+    first, second = tablet.dose("p1", "rx1"), tablet.dose("p1", "rx1")
+    long = tablet.dose("p1", "rx2", seen=tuple(sorted(f"abcdefgh.{letter * 16}" for letter in "abcdefghijkl")))
+    target = first.statement.document
+    words = words_of(first, target)
+    assert words is not None
+    assert words_of(first, "patient/other/drafts") is None
+    for said in (first, second, long):
+        it = said.statement
+        data = pack(said, target, words)
+        assert data[:64] == said.signature
+        assert unpack(data, raw_id(it.id), target, it.device, words) == said.encoded
+        assert len(data) <= len(pack(said, target))
+        for broken in (data[:-1], data[:66], data + b"\x00", data[:66] + bytes((data[66] ^ 16,)) + data[67:]):
+            assert unpack(broken, raw_id(it.id), target, it.device, words) != said.encoded
+    data = pack(second, target, words)
+    assert len(data) < len(pack(second, target)) - 20
+    # Words that are lost, or another's, give no statement that anybody has signed.
+    it = second.statement
+    assert unpack(data, raw_id(it.id), target, it.device) == data
+    assert unpack(data, raw_id(it.id), target, it.device, b"x" * len(words)) != second.encoded
+    assert pack(second, "patient/other/drafts", words) == second.encoded
+
+
+def test_words_are_bounded() -> None:
+    tablet = World().tablet()
+    long = tablet.dose("p1", "rx2", seen=tuple(sorted(f"abcdefgh.{letter * 16}" for letter in ascii_lowercase)))
+    more = tablet.dose("p1", "rx2", seen=long.statement.seen)
+    words = words_of(long, long.statement.document)
+    assert words is not None
+    assert len(words) <= MAX_WORDS_BYTES
+    data = pack(more, more.statement.document, words)
+    assert unpack(data, raw_id(more.statement.id), more.statement.document, tablet.id, words) == more.encoded
+
+
 def test_compressed_bytes_are_told_from_kinds_and_whole_bodies() -> None:
-    assert max(Kind) < 0x20
+    assert max(Kind) < 0x1F, "0x1f stands before what is said in a client's words"
     heads = {0x20, 0x60, 0xA0, 0xE0}
     for size in (64, 300, 70_000):
         made = compress((shake_256(b"noise").digest(size) + b"prescription" * size)[: size * 2])
