@@ -20,7 +20,7 @@ from crdtmed.aggregates.patient import Allergy, Identifier, PatientRegister
 from crdtmed.aggregates.site import SiteRegister
 from crdtmed.clock import stamp
 from crdtmed.contract import Role
-from crdtmed.ids import statement_id
+from crdtmed.ids import ID_RANDOM_BYTES, fresh_id
 from crdtmed.sealing import Cost
 from crdtmed.signed import Grant, read
 from crdtmed.statement import SignedStatement, Statement, sign
@@ -68,12 +68,13 @@ class Thin:
 
     def say(self, content: Content, document: str, seen: tuple[str, ...] = ()) -> SignedStatement:
         """A signed statement."""
-        self.last = max(self.last + 1, stamp(int(time.time() * 1000)))
+        now = int(time.time() * 1000)
+        self.last = max(self.last + 1, stamp(now))
         return sign(
             Statement(
                 version=1,
                 kind=kind_of(content),
-                id=statement_id(os.urandom(10)),
+                id=fresh_id(now, os.urandom(ID_RANDOM_BYTES)),
                 document=document,
                 device=self.id,
                 number=next(self.numbers),

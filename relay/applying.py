@@ -1,13 +1,14 @@
 """Effects of decisions, applied to the batch under way."""
 
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from crdtmed.aggregates.registers import encode_register, register_key
-from crdtmed.aggregates.stock_item import Movement, MovementType
 from relay.admission.effects import Alarm, Awaiting, CloseDraft, Effect, Move, Note, Put, Withdraw
 from relay.batch import Batch
 from relay.storage.rebuild import deletion
+
+_WRITTEN_AT_ONCE: Final = (CloseDraft, Note, Awaiting, Alarm)
 
 
 def apply(batch: Batch, effects: Sequence[Effect]) -> None:
@@ -17,17 +18,22 @@ def apply(batch: Batch, effects: Sequence[Effect]) -> None:
     effects = sorted(effects, key=lambda effect: isinstance(effect, CloseDraft))
     if effects and isinstance(effects[-1], CloseDraft):
         batch.record.flush()
-    batch.record.connection.execute("SAVEPOINT one")
+    # The others wait in the batch until it ends, and are taken back there.
+    writes = any(isinstance(effect, _WRITTEN_AT_ONCE) for effect in effects)
+    if writes:
+        batch.record.connection.execute("SAVEPOINT one")
     try:
         for effect in effects:
             _apply(batch, effect, undo)
     except BaseException:
         for step in reversed(undo):
             step()
-        batch.record.connection.execute("ROLLBACK TO one")
-        batch.record.connection.execute("RELEASE one")
+        if writes:
+            batch.record.connection.execute("ROLLBACK TO one")
+            batch.record.connection.execute("RELEASE one")
         raise
-    batch.record.connection.execute("RELEASE one")
+    if writes:
+        batch.record.connection.execute("RELEASE one")
 
 
 def _apply(batch: Batch, effect: Effect, undo: list[Callable[[], object]]) -> None:
@@ -41,7 +47,7 @@ def _apply(batch: Batch, effect: Effect, undo: list[Callable[[], object]]) -> No
         case CloseDraft(patient=patient, prescription=prescription):
             _close(batch, patient, prescription)
         case Move(movement=movement):
-            _move(batch, movement)
+            batch.move(movement, undo)
         case Note(kind=kind, key=key, value=value):
             batch.record.put_note(kind, key, value)
         case Awaiting(ref=ref, since=since):
@@ -55,18 +61,6 @@ def _apply(batch: Batch, effect: Effect, undo: list[Callable[[], object]]) -> No
             undo.append(batch.alarms.pop)
         case _:
             assert_never(effect)
-
-
-def _move(batch: Batch, movement: Movement) -> None:
-    site, item, lot = movement.site, movement.item, movement.lot
-    on_hand, shortage = batch.record.stock(site, item, lot)
-    match movement.type:
-        case MovementType.SHORTAGE | MovementType.SHORTAGE_CLOSED:
-            shortage += movement.delta
-        case _:
-            on_hand += movement.delta
-    batch.record.put_stock(site, item, lot, on_hand, shortage)
-    batch.record.add_movement(site, item, lot, movement.type, movement.delta, movement.by, batch.now_ms)
 
 
 def _close(batch: Batch, patient: str, prescription: str) -> None:

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from crdtmed.aggregates.registers import RegisterValue, decode_register, register_key
+from crdtmed.aggregates.stock_item import Movement
 from crdtmed.codec import encode
 from crdtmed.documents import DocumentKind, parse
-from crdtmed.ids import to_text
+from crdtmed.ids import split_ref, to_text
 from crdtmed.policies.server_authoritative import NIL
 from crdtmed.replica import Replica
 from crdtmed.signed import Grant
 from crdtmed.statement import SignedStatement, Statement, decode
-from crdtmed.verdict import Verdict, decode_verdict, encode_verdict
+from crdtmed.verdict import Status, Verdict, decode_verdict, encode_verdict
 from relay.admission.effects import Alarm
 from relay.admission.facts import Stored
+from relay.admission.ledger import SHORTAGE
 from relay.identity.port import Identity, RandomBytes
 from relay.live import Held, Live, LiveClient, LiveDocument, live_document
 from relay.registers import COMPACT_AFTER, load_replica, write_registers
@@ -54,9 +56,8 @@ class Batch:
     alarms: list[Alarm] = field(default_factory=list)
     _put: dict[str, dict[str, RegisterValue | None]] = field(default_factory=dict)
     _found: dict[str, Stored | None] = field(default_factory=dict)
-    _grants: dict[str, Grant | None] = field(default_factory=dict)
-    _withdrawn: dict[str, int | None] = field(default_factory=dict)
-    _revoked: dict[str, bool] = field(default_factory=dict)
+    _sums: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    _moved: list[Movement] = field(default_factory=list)
     _clients: dict[int, LiveClient] = field(default_factory=dict)
     _numbers: dict[str, int] = field(default_factory=dict)
     _snapshot: tuple[str | None] | None = None
@@ -64,21 +65,27 @@ class Batch:
     # ---- facts ----------------------------------------------------------------------------------------------
 
     def grant(self, grant_id: str, device: str) -> Grant | None:
-        if grant_id not in self._grants:
-            self._grants[grant_id] = self.identity.grant(self.record.connection, grant_id)
-        grant = self._grants[grant_id]
+        grants = self.live.known.grants
+        if grant_id not in grants:
+            grants[grant_id] = self.identity.grant(self.record.connection, grant_id)
+        grant = grants[grant_id]
         return grant if grant is not None and grant.device == device else None
 
     def user_withdrawn_at(self, user: str) -> int | None:
-        if user not in self._withdrawn:
-            self._withdrawn[user] = self.identity.withdrawn_at(self.record.connection, user)
-        return self._withdrawn[user]
+        withdrawn = self.live.known.withdrawn
+        if user not in withdrawn:
+            withdrawn[user] = self.identity.withdrawn_at(self.record.connection, user)
+        return withdrawn[user]
 
     def statement(self, ref: str) -> Stored | None:
         if ref in self._found:
             return self._found[ref]
-        row = self.record.statement(ref)
+        device, sid = split_ref(ref)
+        author = self.live.authors.get(device)
         found = None
+        # Hardly anything is said twice, so that it is worth while to ask for less first.
+        new = author is not None and not self.record.has_statement(author[0], raw_id(sid))
+        row = None if new else self.record.statement(ref)
         if row is not None:
             verdict = decode_verdict(stored_verdict(self.record, row))
             found = Stored(decode(row.encoded), verdict, row.received_at)
@@ -87,9 +94,10 @@ class Batch:
 
     def revoked(self, device: str) -> bool:
         """Whether the device is out of service."""
-        if device not in self._revoked:
-            self._revoked[device] = self.identity.revocation(self.record.connection, device) is not None
-        return self._revoked[device]
+        revoked = self.live.known.revoked
+        if device not in revoked:
+            revoked[device] = self.identity.revocation(self.record.connection, device) is not None
+        return revoked[device]
 
     def number_holder(self, device: str, number: int) -> str | None:
         if number > self._last_number(device):
@@ -226,9 +234,7 @@ class Batch:
         """Records a statement with its final verdict; gives the verdict's bytes."""
         statement = signed.statement
         encoded = encode_verdict(verdict)
-        plain = verdict == Verdict(
-            verdict.ref, STATUS_OF[Place.ACCEPTED], self.now_ms, target.name, target.epoch, position
-        )
+        plain = verdict.status is Status.ACCEPTED and not (verdict.reason or verdict.actions or verdict.flags)
         self.record.add_statement(
             NewStatement(
                 self.author(statement.device),
@@ -239,7 +245,7 @@ class Batch:
                 None if place is None else place[0].row,
                 None if place is None else place[1],
                 self.now_ms,
-                PLACE_OF[verdict.status],
+                PLACE_OF[verdict.status].value,
                 None if plain else encoded,
                 self._packed(signed, target.document.target, None if place is None else place[0]),
             )
@@ -283,6 +289,22 @@ class Batch:
             undo.append(lambda: put.pop(key))
         put[key] = value
 
+    def move(self, movement: Movement, undo: list[Callable[[], object]]) -> None:
+        """A row of the ledger, and the sums of its lot; raises `ValueError` where one would be negative."""
+        lot = (movement.site, movement.item, movement.lot)
+        before = self._sums.get(lot)
+        on_hand, shortage = self.record.stock(*lot) if before is None else before
+        if movement.type in SHORTAGE:
+            shortage += movement.delta
+        else:
+            on_hand += movement.delta
+        if on_hand < 0 or shortage < 0:
+            raise ValueError(f"{'/'.join(lot)} would have {on_hand} on hand and {shortage} short")
+        self._sums[lot] = (on_hand, shortage)
+        self._moved.append(movement)
+        undo.append(lambda: self._sums.pop(lot) if before is None else self._sums.__setitem__(lot, before))
+        undo.append(self._moved.pop)
+
     def draft_rows(self, patient: str, prescription: str) -> list[StatementRow]:
         live = self.find(f"patient/{patient}/drafts")
         if live is None:
@@ -300,6 +322,9 @@ class Batch:
         for document, entries in self._put.items():
             if entries:
                 self._write(document, entries)
+        for lot, sums in self._sums.items():
+            self.record.put_stock(*lot, *sums)
+        self.record.add_movements(self._moved, self.now_ms)
         self.record.flush()
         self.record.advance_clients((client.row, client.clock) for client in self._clients.values())
         for device, number in self._numbers.items():

@@ -21,7 +21,7 @@ from relay.admission.facts import Submission
 from relay.applying import apply
 from relay.batch import Batch, Change
 from relay.identity.port import Identity, RandomBytes
-from relay.live import Live, LiveClient, LiveDocument
+from relay.live import Known, Live, LiveClient, LiveDocument
 from relay.quarantine import quarantine
 from relay.session_events import Said
 from relay.storage.port import Record
@@ -163,6 +163,8 @@ def _notice_others(record: Record, live: Live) -> bool:
 def _one(batch: Batch, item: Item, outcome: Outcome) -> None:
     if isinstance(item, Task):
         outcome.results[item.key] = item.act(batch)
+        # It may have changed who is in service, and what they may.
+        batch.live.known = Known()
         return
     if item.connection in outcome.closes:
         return

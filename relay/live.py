@@ -12,6 +12,7 @@ from crdtmed.aggregates.registers import RegisterValue
 from crdtmed.documents import Document, parse
 from crdtmed.limits import LIVE_DOCUMENTS, LIVE_REGISTERS
 from crdtmed.replica import Replica
+from crdtmed.signed import Grant
 from relay.storage.port import Record
 from relay.storage.rows import DocumentRow
 
@@ -56,6 +57,20 @@ class Held:
 
 
 @dataclass(slots=True)
+class Known:
+    """What the identity service has said of devices, users and grants: true until a task or another process writes."""
+
+    grants: dict[str, Grant | None] = field(default_factory=dict)
+    withdrawn: dict[str, int | None] = field(default_factory=dict)
+    revoked: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many answers these are."""
+        return len(self.grants) + len(self.withdrawn) + len(self.revoked)
+
+
+@dataclass(slots=True)
 class Live:
     """The cache."""
 
@@ -63,6 +78,7 @@ class Live:
     registers: OrderedDict[tuple[str, str], Held] = field(default_factory=OrderedDict)
     authors: dict[str, tuple[int, int]] = field(default_factory=dict)
     awaited: dict[str, int] | None = None
+    known: Known = field(default_factory=Known)
     version: int | None = None
 
     def drop(self) -> None:
@@ -71,6 +87,7 @@ class Live:
         self.registers.clear()
         self.authors.clear()
         self.awaited = None
+        self.known = Known()
 
     def trim(self) -> None:
         """Back to its bounds, the longest unused first; only between batches."""
@@ -78,6 +95,8 @@ class Live:
         _trim(self.registers, LIVE_REGISTERS)
         if len(self.authors) > LIVE_DOCUMENTS:
             self.authors.clear()
+        if self.known.count > LIVE_DOCUMENTS:
+            self.known = Known()
 
 
 def _trim(held: OrderedDict[K, V], most: int) -> None:

@@ -209,12 +209,18 @@ def nature_of(kind: Kind, content: Content) -> Nature:
     return Nature.FACT if isinstance(content, Dispense) and content.handed_over else Nature.INTENTION
 
 
+_NAMING: Final = frozenset({Kind.CORRECT, Kind.ADJUST, Kind.DISPENSE, Kind.RECEIPT, Kind.ADMINISTER, Kind.RESOLVE})
+"""The kinds whose content may name a statement."""
+
+
 def references(kind: Kind, content: Content) -> tuple[str, ...]:
     """The statements that a content names by reference and that must have arrived before it, each once, in
     order.
 
     A statement embedded counts as named.  Raises `ContentError` where a resolution embeds no statement.
     """
+    if kind not in _NAMING:
+        return ()
     named: tuple[str | None, ...]
     match content:
         case Correct(corrects=corrects, reenters=reenters):

@@ -24,7 +24,7 @@ from crdtmed.device.engine_types import DeviceError, NeedsRelay, NotAllowed, Utt
 from crdtmed.device.session import Stage
 from crdtmed.device.store import Said
 from crdtmed.documents import carries, parse
-from crdtmed.ids import ref, statement_id
+from crdtmed.ids import ID_RANDOM_BYTES, STATEMENT_ID_BYTES, fresh_id, ref, statement_id
 from crdtmed.limits import MAX_OUTBOX_STATEMENTS, MAX_STRUCTS_PER_UPDATE
 from crdtmed.signed import Grant
 from crdtmed.statement import SignedStatement, Statement
@@ -48,7 +48,7 @@ async def say(core: Core, utterances: Sequence[Utterance]) -> tuple[str, ...]:
     `crdtmed.statement.BadStatement` or `StoreError`, and then nothing of it was said.
     """
     grant = _may_say(core, utterances)
-    ready = [_Ready(one, encode_content(one.content), one.id or new_id(core)) for one in utterances]
+    ready = [_Ready(one, encode_content(one.content), one.id or _fresh(core)) for one in utterances]
     await engine_verify.require(core, utterances)
     challenges = await _challenges(core, [one for one in utterances if needs_challenge(one.kind)])
     # Once begun it runs to its end, whoever stops waiting for it: memory and disk move together.
@@ -56,8 +56,13 @@ async def say(core: Core, utterances: Sequence[Utterance]) -> tuple[str, ...]:
 
 
 def new_id(core: Core) -> str:
-    """A fresh statement id."""
-    return statement_id(core.ports.random_bytes(10))
+    """A fresh id for anything, be it a statement or what has a name of its own: random, so that no two devices meet."""
+    return statement_id(core.ports.random_bytes(STATEMENT_ID_BYTES))
+
+
+def _fresh(core: Core) -> str:
+    """A fresh id for a statement, which its device's own id stands before."""
+    return fresh_id(core.relay_now(), core.ports.random_bytes(ID_RANDOM_BYTES))
 
 
 async def said_before(core: Core, one: Utterance) -> str | None:

@@ -21,6 +21,10 @@ WAITS_FOR_SEEN: Final = frozenset(Kind) - {Kind.DRAFT_WRITE, Kind.ADMINISTER, Ki
 its prescription, of other requests what came before in their scope.  A draft merges whatever its writes had seen."""
 
 
+_REENTERING: Final = (Dispense, Receipt, Administer, Correct)
+"""A tuple: a union would be made anew for every question, and this one is asked of every statement."""
+
+
 def readable(signed: SignedStatement) -> Content | ContentError:
     """The content of a statement, or what is wrong with it."""
     try:
@@ -124,9 +128,7 @@ def home(target: str) -> str | None:
 
 def reenters(content: Content | ContentError) -> str | None:
     """The quarantined statement that this one enters again."""
-    if isinstance(content, Dispense | Receipt | Administer | Correct):
-        return content.reenters
-    return None
+    return content.reenters if isinstance(content, _REENTERING) else None
 
 
 def waits_for(submission: Submission) -> tuple[str, ...]:

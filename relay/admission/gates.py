@@ -213,10 +213,13 @@ def reference_unknown(port: FactsPort, submission: Submission) -> Reason | None:
 
 
 def _missing(port: FactsPort, submission: Submission) -> str | None:
+    names = claim.waits_for(submission)
+    if not names:
+        return None
     content, patient = submission.content, claim.scope_id(submission.statement.document, "patient")
     if isinstance(content, Stop | Hold) and patient is not None and prescription(port, patient, content.prescription):
         return None  # a stop waits for the sign of its own prescription alone, and that is there
-    for ref in claim.waits_for(submission):
+    for ref in names:
         if port.statement(ref) is None and _quarantined(port, submission, ref) is None:
             return ref
     return None

@@ -7,6 +7,7 @@ the acceptance suite in the tests holds every dialect of it to this page.
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
+from crdtmed.aggregates.stock_item import Movement
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, RegisterRow, Slot, StatementRow
 
 
@@ -98,6 +99,9 @@ class Record(Protocol):
     def statement(self, ref: str) -> StatementRow | None:
         """A statement by reference, of those that were flushed."""
 
+    def has_statement(self, author: int, sid: bytes) -> bool:
+        """Whether a statement of that author is there under that id, of those that were flushed."""
+
     def number_holder(self, device: str, number: int) -> str | None:
         """The first statement with that number of a device."""
 
@@ -137,8 +141,8 @@ class Record(Protocol):
     def put_stock(self, site: str, item: str, lot: str, on_hand: int, shortage: int) -> None:
         """Writes a lot's sums; the database refuses negative ones."""
 
-    def add_movement(self, site: str, item: str, lot: str, type_: str, delta: int, by: str, at: int) -> None:
-        """A row of the ledger, of a lot that has its sums; ``by`` is a reference."""
+    def add_movements(self, movements: Iterable[Movement], at: int) -> None:
+        """Rows of the ledger, in order, of lots that have their sums."""
 
     def movements(self) -> Iterator[tuple[int, str, str, str, str, int, str, int]]:
         """The ledger in order: row, site, item, lot, type, delta, statement and time."""

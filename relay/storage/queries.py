@@ -96,6 +96,7 @@ class Queries:
     put_words: Sql
     words: Sql
     statement: Sql
+    has_statement: Sql
     by_number: Sql
     by_target: Sql
     placed: Sql
@@ -184,6 +185,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "put_words": update(CLIENT).values(words=b("words")).where(CLIENT.c.id == b("client")),
         "words": select(CLIENT.c.id, CLIENT.c.words).where(CLIENT.c.document == b("document")),
         "statement": _statements().where(AUTHOR.c.device == b("device"), s.sid == b("sid")),
+        "has_statement": select(s.id).where(s.author == b("author"), s.sid == b("sid")),
         "by_number": select(s.sid)
         .select_from(STATEMENT.join(AUTHOR, s.author == AUTHOR.c.id))
         .where(AUTHOR.c.device == b("device"), s.number == b("number"))

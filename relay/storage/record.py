@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy.engine import Dialect
 
+from crdtmed.aggregates.stock_item import Movement
 from crdtmed.documents import parse
 from crdtmed.ids import ref as reference
 from crdtmed.ids import split_ref
@@ -53,7 +54,7 @@ class SqlRecord:
         self._begin: Final = begin
         self._others: Final = others
         self._try_begin: Final = try_begin
-        self._statements: list[dict[str, Any]] = []
+        self._statements: list[NewStatement] = []
         self._tombstones: list[dict[str, Any]] = []
         self._devices: dict[int, str] = {}
 
@@ -166,21 +167,7 @@ class SqlRecord:
     # ---- statements -----------------------------------------------------------------------------------------
 
     def add_statement(self, row: NewStatement) -> None:
-        self._statements.append(
-            {
-                "author": row.author,
-                "sid": row.sid,
-                "number": row.number,
-                "target": row.target,
-                "position": row.position,
-                "client": row.client,
-                "clock": row.clock,
-                "received_at": row.received_at,
-                "status": int(row.place),
-                "verdict": row.verdict,
-                "data": row.data,
-            }
-        )
+        self._statements.append(row)
 
     def add_tombstone(self, document: int, position: int, client: int, clock: int, length: int) -> None:
         self._tombstones.append(
@@ -189,11 +176,11 @@ class SqlRecord:
 
     def flush(self) -> None:
         if self._statements:
-            rows, self._statements = self._statements, []
-            self._q.add_statement.many(self.connection, rows)
+            statements, self._statements = self._statements, []
+            self._q.add_statement.rows(self.connection, statements)
         if self._tombstones:
-            rows, self._tombstones = self._tombstones, []
-            self._q.add_tombstone.many(self.connection, rows)
+            tombstones, self._tombstones = self._tombstones, []
+            self._q.add_tombstone.many(self.connection, tombstones)
 
     def forget_unflushed(self) -> None:
         self._statements.clear()
@@ -205,6 +192,9 @@ class SqlRecord:
         device, sid = split_ref(ref)
         row = self._q.statement.one(self.connection, device=device, sid=raw_id(sid))
         return None if row is None else _statement(row)
+
+    def has_statement(self, author: int, sid: bytes) -> bool:
+        return self._q.has_statement.one(self.connection, author=author, sid=sid) is not None
 
     def number_holder(self, device: str, number: int) -> str | None:
         self.flush()
@@ -281,9 +271,21 @@ class SqlRecord:
     def put_stock(self, site: str, item: str, lot: str, on_hand: int, shortage: int) -> None:
         self._q.put_stock.run(self.connection, site=site, item=item, lot=lot, on_hand=on_hand, shortage=shortage)
 
-    def add_movement(self, site: str, item: str, lot: str, type_: str, delta: int, by: str, at: int) -> None:
-        key = {"site": site, "item": item, "lot": lot}
-        self._q.add_movement.run(self.connection, **key, type=type_, delta=delta, by=raw_ref(by), at=at)
+    def add_movements(self, movements: Iterable[Movement], at: int) -> None:
+        rows = [
+            {
+                "site": it.site,
+                "item": it.item,
+                "lot": it.lot,
+                "type": it.type.value,
+                "delta": it.delta,
+                "by": raw_ref(it.by),
+                "at": at,
+            }
+            for it in movements
+        ]
+        if rows:
+            self._q.add_movement.many(self.connection, rows)
 
     def movements(self) -> Iterator[tuple[int, str, str, str, str, int, str, int]]:
         after = 0

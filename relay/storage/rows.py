@@ -78,9 +78,9 @@ class StatementRow:
     encoded: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NewStatement:
-    """A statement to be kept; ``data`` as `relay.storage.packing.pack` made it."""
+class NewStatement(NamedTuple):
+    """A statement to be kept, in the order of its table's columns; ``data`` as `relay.storage.packing.pack` made it,
+    ``place`` one of `Place`."""
 
     author: int
     sid: bytes
@@ -90,7 +90,7 @@ class NewStatement:
     client: int | None
     clock: int | None
     received_at: int
-    place: Place
+    place: int
     verdict: bytes | None
     data: bytes
 

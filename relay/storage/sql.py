@@ -45,6 +45,15 @@ class Sql:
         found: list[Any] = connection.execute(self.text, self._row(values)).fetchall()
         return found
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the order in which `rows` takes them."""
+        return self._names
+
+    def rows(self, connection: Any, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Runs it for each of ``rows``, which are in the order of `names`."""
+        connection.executemany(self.text, rows)
+
     def many(self, connection: Any, rows: Iterable[Mapping[str, Any]]) -> None:
         """Runs it for each of ``rows``."""
         connection.executemany(self.text, [self._row(row) for row in rows])

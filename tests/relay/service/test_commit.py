@@ -1,6 +1,7 @@
 """Commits inline: places, tombstones, gaps, bindings, epochs, and that everything follows from the statements."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -37,12 +38,13 @@ from relay.admission.facts import ChallengeState, KnowledgeAnswer
 from relay.applying import apply
 from relay.batch import Batch
 from relay.commit import HandBack, Outcome, Task
+from relay.identity import users
 from relay.reading import Reader, whole
 from relay.session import content_of
 from relay.session_events import Said
 from relay.storage.rebuild import RecordBroken
 from relay.storage.restore import new_epochs
-from tests.relay.world import START, Tablet, World
+from tests.relay.world import ALL_ROLES, START, Tablet, World
 
 DRAFTS = "patient/p1/drafts"
 
@@ -324,7 +326,7 @@ def test_an_effect_the_database_refuses_undoes_that_statement_alone() -> None:
     ]
 
     def act(batch: Batch) -> None:
-        with pytest.raises(Exception, match="CHECK"):
+        with pytest.raises(ValueError, match="-1 on hand"):
             apply(batch, effects)
         assert batch.register("site/ward-a", "stock/amox-500/L9") is None
 
@@ -332,6 +334,59 @@ def test_an_effect_the_database_refuses_undoes_that_statement_alone() -> None:
     assert world.record.register("site/ward-a", "stock/amox-500/L9") is None
     assert world.record.note("receipt", "k") is None
     assert list(world.record.movements()) == []
+
+
+def test_movements_of_a_decision_that_fails_are_taken_back_in_memory_too() -> None:
+    world = World()
+
+    def move(kind: MovementType, delta: int) -> Move:
+        return Move(Movement("ward-a", "amox-500", "L9", kind, delta, "abcdefgh.aaaaaaaaaaaaaaaa"))
+
+    def act(batch: Batch) -> None:
+        for effects in (
+            (move(MovementType.RECEIPT, 5), move(MovementType.DISPENSE, -9)),
+            (move(MovementType.SHORTAGE, 2), move(MovementType.SHORTAGE_CLOSED, -3)),
+        ):
+            with pytest.raises(ValueError, match="L9 would have"):
+                apply(batch, effects)
+        apply(batch, (move(MovementType.RECEIPT, 3), move(MovementType.SHORTAGE, 1)))
+        with pytest.raises(ValueError, match="-1 on hand"):
+            apply(batch, (move(MovementType.SHORTAGE_CLOSED, -1), move(MovementType.DISPENSE, -4)))
+        apply(batch, (move(MovementType.DISPENSE, -1),))
+
+    world.task(act)
+    assert world.record.stock("ward-a", "amox-500", "L9") == (2, 1)
+    assert [row[4:6] for row in world.record.movements()] == [("receipt", 3), ("shortage", 1), ("dispense", -1)]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["by a task", "by another process"])
+def test_who_is_out_of_service_is_known_at_once(elsewhere: bool, tmp_path: Path) -> None:
+    """The writer keeps in memory what the identity service says, until anybody may have changed it."""
+    world = World(tmp_path / "relay.db")
+    world.task(
+        lambda _: users.add(
+            world.connection, world.terms, "nia", "Nia", ALL_ROLES, ("ward-a",), "nia's word", world.random
+        )
+    )
+    lost, leaver = world.tablet(), world.tablet("nia", "nia's word")
+
+    def write(who: Tablet, prescription: str) -> Outcome:
+        said = who.dose("p1", prescription)
+        return world.commit(world.push(who, DRAFTS, who.into_drafts(DRAFTS, 1 + int(who is lost), said)))
+
+    for who in (lost, leaver):
+        assert [verdict.status for verdict in verdicts(write(who, "rx1"))] == [Status.ACCEPTED]
+
+    writer = World.beside(world) if elsewhere else world
+
+    def change(batch: Batch) -> None:
+        world.identity.revoke(writer.connection, lost.id, "lost", False, world.now_ms)
+        users.withdraw(writer.connection, "nia", world.now_ms)
+
+    writer.task(change)
+    assert write(lost, "rx2").closes[1][0] == "revoked"
+    (verdict,) = verdicts(write(leaver, "rx2"))
+    assert (verdict.status, verdict.code) == (Status.REFUSED, "user_withdrawn")
 
 
 def test_a_failed_commit_leaves_nothing_and_the_next_one_goes_on() -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from crdtmed.aggregates.reconciliation_session import Complete
+from crdtmed.aggregates.stock_item import Movement, MovementType
 from crdtmed.codec import encode
 from crdtmed.compression import compress
 from crdtmed.contract import Kind
@@ -193,6 +194,22 @@ def test_clients_are_bound_to_one_document_and_author(record: Record) -> None:
         record.add_client(document.id, 77, None, None)
 
 
+def test_a_statement_that_is_there_is_known_to_be(record: Record) -> None:
+    document = record.add_document("patient/p1/drafts", "aaaaaaaaaaaaaaaa")
+    one, other = record.author("abcdefgh")[0], record.author("hgfedcba")[0]
+    assert not record.has_statement(one, b"\x01" * 10)
+    record.add_statement(statement(one, document.id))
+    record.flush()
+    assert record.has_statement(one, b"\x01" * 10)
+    assert not record.has_statement(other, b"\x01" * 10)
+    assert not record.has_statement(one, b"\x02" * 10)
+
+
+def test_a_new_statement_has_its_columns_in_the_order_of_the_table() -> None:
+    names = tuple("place" if name == "status" else name for name in queries().add_statement.names)
+    assert names == NewStatement._fields
+
+
 def test_tombstones_come_by_position(record: Record) -> None:
     document = record.add_document("patient/p1/drafts", "aaaaaaaaaaaaaaaa")
     client = record.add_client(document.id, 77, None, None)
@@ -217,14 +234,14 @@ def test_the_ledger_keeps_its_order(record: Record) -> None:
     record.put_stock("s", "i", "other", 1, 0)
     record.put_stock("s", "i", "l", 3, 0)
     for delta, ref in zip((3, -1), by, strict=True):
-        record.add_movement("s", "i", "l", "receipt", delta, ref, 9)
+        record.add_movements([Movement("s", "i", "l", MovementType.RECEIPT, delta, ref)], 9)
         record.put_stock("s", "i", "l", 2, 0)
     assert [row[1:] for row in record.movements()] == [
         ("s", "i", "l", "receipt", 3, by[0], 9),
         ("s", "i", "l", "receipt", -1, by[1], 9),
     ]
     with pytest.raises(sqlite3.IntegrityError):
-        record.add_movement("s", "i", "no such lot", "receipt", 1, by[0], 9)
+        record.add_movements([Movement("s", "i", "no such lot", MovementType.RECEIPT, 1, by[0])], 9)
 
 
 def test_registers_are_found_by_document_and_word(record: Record) -> None:
