@@ -15,7 +15,8 @@ from crdtmed.limits import MAX_GRANT_ID_CHARS, MAX_USER_ID_CHARS
 DEVICE_BYTES: Final = 5
 STATEMENT_ID_BYTES: Final = 10
 ID_RANDOM_BYTES: Final = 5
-"""How much of a fresh statement id is random; the rest is its time."""
+"""Of these a fresh statement id is made, and of its time."""
+_CHANCE_BITS: Final = 35
 
 DEVICE_PATTERN: Final = r"^[a-z2-7]{8}\Z"
 ID_PATTERN: Final = r"^[a-z2-7]{16}\Z"
@@ -58,13 +59,14 @@ def statement_id(raw: bytes) -> str:
 def fresh_id(now_ms: int, raw: bytes) -> str:
     """A statement id of a moment, from `ID_RANDOM_BYTES` random bytes; raises `ValueError` for another length.
 
-    Eight characters count time in units of 256 ms, eight are random, in the manner of RFC 9562's version 7: what a
-    device says one after the other stands side by side in every index, so that a commit writes a page and not fifty.
-    Nobody reads the time out of it again.
+    Nine characters count milliseconds, seven are random, in the manner of RFC 9562's version 7: what a device says one
+    after the other stands side by side in every index, so that a commit writes a page and not fifty.  Nobody reads the
+    time out of it again.
     """
     if len(raw) != ID_RANDOM_BYTES:
         raise ValueError(f"a fresh statement id takes {ID_RANDOM_BYTES} random bytes, not {len(raw)}")
-    return statement_id((now_ms >> 8 & 0xFF_FFFF_FFFF).to_bytes(5, "big") + raw)
+    time, chance = now_ms & (1 << 80 - _CHANCE_BITS) - 1, int.from_bytes(raw, "big") & (1 << _CHANCE_BITS) - 1
+    return statement_id((time << _CHANCE_BITS | chance).to_bytes(STATEMENT_ID_BYTES, "big"))
 
 
 def ref(device: str, statement: str) -> str:
