@@ -12,7 +12,7 @@ from crdtmed.aggregates.registers import RegisterValue, decode_register, registe
 from crdtmed.aggregates.stock_item import Movement
 from crdtmed.codec import encode
 from crdtmed.documents import DocumentKind, parse
-from crdtmed.ids import split_ref, to_text
+from crdtmed.ids import ref, to_text
 from crdtmed.policies.server_authoritative import NIL
 from crdtmed.replica import Replica
 from crdtmed.signed import Grant
@@ -80,17 +80,21 @@ class Batch:
     def statement(self, ref: str) -> Stored | None:
         if ref in self._found:
             return self._found[ref]
-        device, sid = split_ref(ref)
-        author = self.live.authors.get(device)
+        row = self.record.statement(ref)
         found = None
-        # Hardly anything is said twice, so that it is worth while to ask for less first.
-        new = author is not None and not self.record.has_statement(author[0], raw_id(sid))
-        row = None if new else self.record.statement(ref)
         if row is not None:
             verdict = decode_verdict(stored_verdict(self.record, row))
             found = Stored(decode(row.encoded), verdict, row.received_at)
         self._found[ref] = found
         return found
+
+    def expect(self, device: str, ids: Sequence[str]) -> None:
+        """These statements of a device are about to be judged: those that are new are found out together."""
+        author = self.live.authors.get(device)
+        if author is not None:
+            raw = [raw_id(sid) for sid in ids]
+            known = self.record.known_statements(author[0], raw)
+            self._found.update({ref(device, sid): None for sid, at in zip(ids, raw, strict=True) if at not in known})
 
     def revoked(self, device: str) -> bool:
         """Whether the device is out of service."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
+import msgspec
+
 from crdtmed.documents import Document, open_segments
 from crdtmed.limits import MAX_CLIENTS_PER_DOCUMENT, RETRY_FIRST_MS
 from crdtmed.reasons import Busy, DeviceRevoked, SegmentClosed
@@ -28,8 +30,7 @@ from relay.storage.port import Record
 from relay.storage.rebuild import draft_head
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(msgspec.Struct, frozen=True):
     """A device's update of a document, with the statements that are its values, in order."""
 
     connection: int
@@ -40,8 +41,7 @@ class Push:
     said: tuple[Said, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A statement that asks for a change of registers."""
 
     connection: int
@@ -136,6 +136,7 @@ def commit_batch(
     try:
         outcome.external = _notice_others(record, live)
         batch = Batch(record, live, identity, now_ms, random)
+        _look_up(batch, items)
         for item in items:
             _one(batch, item, outcome)
         batch.finish()
@@ -158,6 +159,16 @@ def _notice_others(record: Record, live: Live) -> bool:
     first, live.version = live.version is None, version
     live.drop()
     return not first
+
+
+def _look_up(batch: Batch, items: Sequence[Item]) -> None:
+    """Hardly anything is said twice: which of the pushed statements are new is asked once a device, not once each."""
+    ids: dict[str, list[str]] = {}
+    for item in items:
+        if isinstance(item, Push):
+            ids.setdefault(item.device, []).extend([said.signed.statement.id for said in item.said])
+    for device, named in ids.items():
+        batch.expect(device, named)
 
 
 def _one(batch: Batch, item: Item, outcome: Outcome) -> None:

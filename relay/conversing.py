@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import structs
 
 from crdtmed.wire import frames
 from crdtmed.wire.frames import Want
@@ -217,7 +218,7 @@ def with_knowledge(hub: Hub, connection: Connection, said: Said, ready: Callable
     """Asks the knowledge base about a request before it is judged, where there is something to ask."""
 
     def answered(given: KnowledgeAnswer) -> None:
-        ready(replace(said, answer=given))
+        ready(structs.replace(said, answer=given))
 
     def asked(question: KnowledgeQuestion | None) -> None:
         if question is None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from crdtmed.statement import verify
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
@@ -50,8 +52,7 @@ class Ask:
     then: Callable[[KnowledgeAnswer], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(msgspec.Struct, frozen=True):
     """A push, a request or what is handed back, to be verified and committed; ``publics`` are its authors' keys."""
 
     item: Push | Request | HandBack

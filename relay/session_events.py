@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from crdtmed.aggregates.content import Content, ContentError
 from crdtmed.documents import Document
 from crdtmed.statement import SignedStatement
@@ -10,8 +12,7 @@ from crdtmed.wire.frames import Want
 from relay.admission.facts import ChallengeState, KnowledgeAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """A statement as it came in, with its content, what became of its challenge, and the knowledge base's answer.
 
     Its signature is not checked by the session: that is the shell's, off the loop, before anything is judged.
@@ -53,8 +54,7 @@ class Unwanted:
     documents: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(msgspec.Struct, frozen=True):
     """A well-formed update of a document that devices write; every value of it is a statement of this device."""
 
     document: Document

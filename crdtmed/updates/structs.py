@@ -24,8 +24,7 @@ class ItemId(msgspec.Struct, frozen=True, gc=False):
     clock: int
 
 
-@dataclass(frozen=True, slots=True)
-class MapInsert:
+class MapInsert(msgspec.Struct, frozen=True):
     """A value under a key that nobody has written before; takes one clock."""
 
     clock: int
@@ -33,8 +32,7 @@ class MapInsert:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayInsert:
+class ArrayInsert(msgspec.Struct, frozen=True):
     """Values at the end of the Array, behind ``origin`` (``None``: at its start); each takes one clock."""
 
     clock: int
@@ -42,8 +40,7 @@ class ArrayInsert:
     values: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceUpdate:
+class DeviceUpdate(msgspec.Struct, frozen=True):
     """One transaction of a device: inserts of one client at consecutive clocks from ``clock`` on.
 
     For `Root.MAP` these are `MapInsert` values, for `Root.ARRAY` exactly one `ArrayInsert`.

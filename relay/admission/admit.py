@@ -1,8 +1,9 @@
 """The way in: one statement, judged once.  Gates first, then the rules of its kind."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec import structs
 
 from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import Amend, PrescriptionRegister, Resume
@@ -72,7 +73,7 @@ def admit(port: FactsPort, submission: Submission) -> Decision:
         else:
             decision = JUDGE[submission.statement.kind](port, submission)
             if decision.status is Status.ACCEPTED and (flags := claim.flags(submission)):
-                decision = replace(decision, flags=(*flags, *decision.flags))
+                decision = structs.replace(decision, flags=(*flags, *decision.flags))
     return _alarmed(port, submission, decision)
 
 
@@ -83,7 +84,7 @@ def _alarmed(port: FactsPort, submission: Submission, decision: Decision) -> Dec
     if holder is None or holder == statement.ref:
         return decision
     says = f"number {statement.number} of {statement.device} is that of {holder} and of {statement.ref}"
-    flagged = replace(decision, flags=(*decision.flags, Flag.NUMBER_REUSED))
+    flagged = structs.replace(decision, flags=(*decision.flags, Flag.NUMBER_REUSED))
     return also(flagged, Alarm("number_reused", statement.device, says))
 
 

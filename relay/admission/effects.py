@@ -4,7 +4,9 @@ Effects are whole: a register put replaces the one under its key, a movement is 
 takes no judgement.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from crdtmed.aggregates.conflict import Action
 from crdtmed.aggregates.registers import RegisterValue
@@ -80,8 +82,7 @@ class Alarm:
 Effect = Put | Withdraw | CloseDraft | Move | Note | Awaiting | Alarm
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The judgement of one statement, all of the verdict but the place, which the commit fills in.
 
     With ``retry`` the statement is not recorded.  With the reason ``key_reused`` neither, since its reference is
@@ -102,4 +103,4 @@ def accept(*effects: Effect) -> Decision:
 
 def also(decision: Decision, *effects: Effect) -> Decision:
     """``decision`` with more effects, after its own."""
-    return replace(decision, effects=(*decision.effects, *effects))
+    return msgspec.structs.replace(decision, effects=(*decision.effects, *effects))

@@ -5,9 +5,11 @@ batch had done (registers put, notes made, statements stored, drafts closed) is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from crdtmed.aggregates.alert_override_record import Card
 from crdtmed.aggregates.content import Content, ContentError
@@ -64,8 +66,7 @@ class KnowledgeAnswer:
     unavailable: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True):
     """One statement as it arrived: its signature verified against its author's certificate, its content decoded.
 
     ``document`` is the segment or drafts document that it was pushed in, None for a request.  ``received_at`` is the
@@ -79,20 +80,20 @@ class Submission:
     received_at: int
     challenge: ChallengeState = ChallengeState.ABSENT
     handed_back: bool = False
-    answer: KnowledgeAnswer | None = field(default=None)
-
-    statement: Statement = field(init=False)
-    ref: str = field(init=False)
-    """The statement itself, and its reference."""
+    answer: KnowledgeAnswer | None = None
+    ref: str = ""
+    """Its reference, which is asked for some twenty times; it follows from the statement, whatever is handed in."""
 
     def __post_init__(self) -> None:
-        # They are asked for some forty times.
-        object.__setattr__(self, "statement", self.signed.statement)
-        object.__setattr__(self, "ref", self.signed.statement.ref)
+        msgspec.structs.force_setattr(self, "ref", self.signed.statement.ref)
+
+    @property
+    def statement(self) -> Statement:
+        """The statement itself."""
+        return self.signed.statement
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A statement with a final verdict, as the relay recorded it."""
 
     signed: SignedStatement

@@ -4,7 +4,7 @@ Synchronous, on one connection, in the caller's transaction.  `relay.storage.rec
 the acceptance suite in the tests holds every dialect of it to this page.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from crdtmed.aggregates.stock_item import Movement
@@ -99,8 +99,8 @@ class Record(Protocol):
     def statement(self, ref: str) -> StatementRow | None:
         """A statement by reference, of those that were flushed."""
 
-    def has_statement(self, author: int, sid: bytes) -> bool:
-        """Whether a statement of that author is there under that id, of those that were flushed."""
+    def known_statements(self, author: int, sids: Sequence[bytes]) -> set[bytes]:
+        """Those of an author's statement ids under which there is one, of those that were flushed."""
 
     def number_holder(self, device: str, number: int) -> str | None:
         """The first statement with that number of a device."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ClauseElement, Insert, Table, and_, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.dialects import sqlite
@@ -25,6 +25,9 @@ from relay.storage.schema import (
     TOMBSTONE,
 )
 from relay.storage.sql import SQLITE, Sql
+
+LOOKED_UP: Final = 16
+"""So many statements are looked up by one query; where there are fewer, the last one is asked for again."""
 
 
 def _insert(table: Table, *names: str) -> Insert:
@@ -96,7 +99,7 @@ class Queries:
     put_words: Sql
     words: Sql
     statement: Sql
-    has_statement: Sql
+    known_statements: Sql
     by_number: Sql
     by_target: Sql
     placed: Sql
@@ -185,7 +188,9 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "put_words": update(CLIENT).values(words=b("words")).where(CLIENT.c.id == b("client")),
         "words": select(CLIENT.c.id, CLIENT.c.words).where(CLIENT.c.document == b("document")),
         "statement": _statements().where(AUTHOR.c.device == b("device"), s.sid == b("sid")),
-        "has_statement": select(s.id).where(s.author == b("author"), s.sid == b("sid")),
+        "known_statements": select(s.sid).where(
+            s.author == b("author"), s.sid.in_([b(f"sid_{number}") for number in range(LOOKED_UP)])
+        ),
         "by_number": select(s.sid)
         .select_from(STATEMENT.join(AUTHOR, s.author == AUTHOR.c.id))
         .where(AUTHOR.c.device == b("device"), s.number == b("number"))

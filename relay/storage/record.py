@@ -6,7 +6,7 @@ first.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy.engine import Dialect
@@ -25,7 +25,7 @@ from relay.storage.packing import (
     unpack_update,
     unpacker,
 )
-from relay.storage.queries import queries
+from relay.storage.queries import LOOKED_UP, queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
 from relay.storage.sql import SQLITE, begun_at_once, data_version
 
@@ -193,8 +193,14 @@ class SqlRecord:
         row = self._q.statement.one(self.connection, device=device, sid=raw_id(sid))
         return None if row is None else _statement(row)
 
-    def has_statement(self, author: int, sid: bytes) -> bool:
-        return self._q.has_statement.one(self.connection, author=author, sid=sid) is not None
+    def known_statements(self, author: int, sids: Sequence[bytes]) -> set[bytes]:
+        text = self._q.known_statements.text
+        known: set[bytes] = set()
+        for first in range(0, len(sids), LOOKED_UP):
+            part = sids[first : first + LOOKED_UP]
+            row = (author, *part, *[part[-1]] * (LOOKED_UP - len(part)))
+            known.update([sid for (sid,) in self.connection.execute(text, row)])
+        return known
 
     def number_holder(self, device: str, number: int) -> str | None:
         self.flush()

@@ -1,11 +1,11 @@
 """Laws that hold whatever devices say and in whatever order it arrives."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from crdtmed import statement
 from crdtmed.aggregates.conflict import Action, ConflictRegister, Resolve
@@ -222,7 +222,7 @@ def test_a_fact_is_never_refused_and_never_lost(said: list[tuple[Content, dict[s
         submission = ward.say(content, **how)
         decision = ward.submit(submission)
         if decision.status is Status.RETRY:
-            decision = ward.submit(replace(submission, received_at=submission.received_at + 2 * DAY))
+            decision = ward.submit(structs.replace(submission, received_at=submission.received_at + 2 * DAY))
         assert decision.status in (Status.ACCEPTED, Status.CONFLICT)
         if decision.status is Status.CONFLICT:
             kept = [each.statement for each in ward.held.values() if isinstance(each, ConflictRegister)]
@@ -240,7 +240,7 @@ def test_replayed_in_any_order_nothing_counts_twice(steps: Sequence[tuple[Any, A
     again = [each for each in run.sent if run.ward.statement(each.statement.ref) is not None]
     order.shuffle(again)
     for submission in again:
-        run.ward.submit(replace(submission, received_at=NOW + DAY))
+        run.ward.submit(structs.replace(submission, received_at=NOW + DAY))
     assert (run.ward.lots(), run.ward.ledger, conflicts(run.ward)) == once
 
 

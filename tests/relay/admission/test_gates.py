@@ -1,10 +1,10 @@
 """The gate table, row by row from the contract: who may say what, where, when, and what needs the relay."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 import pytest
+from msgspec import structs
 
 from crdtmed.aggregates.alert_override_record import Override, OverrideReason
 from crdtmed.aggregates.conflict import Action, BreakGlass, QuarantineRegister, Resolve
@@ -367,12 +367,14 @@ def test_the_wrong_document(kind: Kind) -> None:
 def test_a_request_is_not_pushed_and_a_log_entry_not_requested(kind: Kind) -> None:
     ward, submission = prepared(kind)
     other = "patient/p-2/drafts" if submission.document is None else None
-    turned_down_for(kind, "wrong_document", ward, replace(submission, document=other))
+    turned_down_for(kind, "wrong_document", ward, structs.replace(submission, document=other))
 
 
 def test_an_entry_in_a_segment_of_another_log() -> None:
     ward, submission = prepared(Kind.RECEIPT)
-    turned_down_for(Kind.RECEIPT, "wrong_document", ward, replace(submission, document="site/ward/log/2026-02-02"))
+    turned_down_for(
+        Kind.RECEIPT, "wrong_document", ward, structs.replace(submission, document="site/ward/log/2026-02-02")
+    )
 
 
 def test_a_resolution_belongs_in_the_log_of_what_it_resolves() -> None:
@@ -426,10 +428,10 @@ def test_a_reference_is_awaited_for_a_day() -> None:
     given = ward.say(administer(), received_at=NOW)
     correcting = ward.say(Correct(given.statement.ref, "entered-in-error", "twice"))
     assert code_of_decision(ward.submit(correcting)) == "awaits"
-    later = replace(correcting, received_at=NOW + AWAITS_MS - 1)
+    later = structs.replace(correcting, received_at=NOW + AWAITS_MS - 1)
     assert code_of_decision(ward.submit(later)) == "awaits"
     assert ward.awaited_since(correcting.statement.ref) == NOW
-    too_late = ward.submit(replace(correcting, received_at=NOW + AWAITS_MS))
+    too_late = ward.submit(structs.replace(correcting, received_at=NOW + AWAITS_MS))
     assert (too_late.status, code_of_decision(too_late)) == (Status.CONFLICT, "reference_unknown")
     assert ward.submit(given).status is Status.ACCEPTED
     content = resolution(ward, correcting.statement.ref, Action.TRY_AGAIN, "patient/p-1")
@@ -443,7 +445,7 @@ def test_an_intention_whose_reference_never_comes_is_refused() -> None:
     never = ward.say(receipt()).statement.ref
     waiting = ward.say(dispense(), seen=[never])
     assert ward.submit(waiting).status is Status.RETRY
-    refused = ward.submit(replace(waiting, received_at=NOW + AWAITS_MS))
+    refused = ward.submit(structs.replace(waiting, received_at=NOW + AWAITS_MS))
     assert (refused.status, code_of_decision(refused)) == (Status.REFUSED, "reference_unknown")
 
 
@@ -455,7 +457,7 @@ def test_who_waited_was_heard_of_before_the_user_was_withdrawn() -> None:
     ward.submit(correcting)
     ward.submit(given)
     ward.withdrawn["cy"] = NOW + 1
-    assert ward.submit(replace(correcting, received_at=NOW + HOUR)).status is Status.ACCEPTED
+    assert ward.submit(structs.replace(correcting, received_at=NOW + HOUR)).status is Status.ACCEPTED
 
 
 def test_a_statement_that_names_itself() -> None:

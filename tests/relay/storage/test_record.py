@@ -197,12 +197,16 @@ def test_clients_are_bound_to_one_document_and_author(record: Record) -> None:
 def test_a_statement_that_is_there_is_known_to_be(record: Record) -> None:
     document = record.add_document("patient/p1/drafts", "aaaaaaaaaaaaaaaa")
     one, other = record.author("abcdefgh")[0], record.author("hgfedcba")[0]
-    assert not record.has_statement(one, b"\x01" * 10)
-    record.add_statement(statement(one, document.id))
+    ids = [bytes((number,)) * 10 for number in range(40)]
+    assert record.known_statements(one, ids) == set()
+    for number in (1, 15, 16, 39):
+        record.add_statement(statement(one, document.id, ids[number], number))
     record.flush()
-    assert record.has_statement(one, b"\x01" * 10)
-    assert not record.has_statement(other, b"\x01" * 10)
-    assert not record.has_statement(one, b"\x02" * 10)
+    assert record.known_statements(one, ids) == {ids[number] for number in (1, 15, 16, 39)}
+    assert record.known_statements(one, ids[1:2]) == {ids[1]}
+    assert record.known_statements(one, ids[2:3]) == set()
+    assert record.known_statements(one, []) == set()
+    assert record.known_statements(other, ids) == set()
 
 
 def test_a_new_statement_has_its_columns_in_the_order_of_the_table() -> None:
