@@ -29,6 +29,9 @@ from relay.storage.sql import SQLITE, Sql
 LOOKED_UP: Final = 16
 """So many statements are looked up by one query; where there are fewer, the last one is asked for again."""
 
+WORTH_WHILE: Final = 5
+"""Fewer than these are quicker looked up one by one."""
+
 
 def _insert(table: Table, *names: str) -> Insert:
     return insert(table).values({name: bindparam(name) for name in names})
@@ -99,6 +102,7 @@ class Queries:
     put_words: Sql
     words: Sql
     statement: Sql
+    known_statement: Sql
     known_statements: Sql
     by_number: Sql
     by_target: Sql
@@ -188,6 +192,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "put_words": update(CLIENT).values(words=b("words")).where(CLIENT.c.id == b("client")),
         "words": select(CLIENT.c.id, CLIENT.c.words).where(CLIENT.c.document == b("document")),
         "statement": _statements().where(AUTHOR.c.device == b("device"), s.sid == b("sid")),
+        "known_statement": select(s.sid).where(s.author == b("author"), s.sid == b("sid")),
         "known_statements": select(s.sid).where(
             s.author == b("author"), s.sid.in_([b(f"sid_{number}") for number in range(LOOKED_UP)])
         ),

@@ -25,7 +25,7 @@ from relay.storage.packing import (
     unpack_update,
     unpacker,
 )
-from relay.storage.queries import LOOKED_UP, queries
+from relay.storage.queries import LOOKED_UP, WORTH_WHILE, queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
 from relay.storage.sql import SQLITE, begun_at_once, data_version
 
@@ -194,12 +194,15 @@ class SqlRecord:
         return None if row is None else _statement(row)
 
     def known_statements(self, author: int, sids: Sequence[bytes]) -> set[bytes]:
-        text = self._q.known_statements.text
         known: set[bytes] = set()
         for first in range(0, len(sids), LOOKED_UP):
             part = sids[first : first + LOOKED_UP]
-            row = (author, *part, *[part[-1]] * (LOOKED_UP - len(part)))
-            known.update([sid for (sid,) in self.connection.execute(text, row)])
+            if len(part) < WORTH_WHILE:
+                rows = [self._q.known_statement.one(self.connection, author=author, sid=sid) for sid in part]
+                known.update([row[0] for row in rows if row is not None])
+            else:
+                row = (author, *part, *[part[-1]] * (LOOKED_UP - len(part)))
+                known.update([sid for (sid,) in self.connection.execute(self._q.known_statements.text, row)])
         return known
 
     def number_holder(self, device: str, number: int) -> str | None:
