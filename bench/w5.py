@@ -137,8 +137,8 @@ def multiply(database: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         for copy in range(1, COPIES + 1):
             (author,) = connection.execute(
-                "INSERT INTO author (device, last_number) VALUES (?, ?) RETURNING id",
-                (device_id(os.urandom(DEVICE_BYTES)), PATIENTS * EACH),
+                "INSERT INTO author (device) VALUES (?) RETURNING id",
+                (device_id(os.urandom(DEVICE_BYTES)),),
             ).fetchone()
             document, client = copy * tops["document"], copy * tops["client"]
             ids = {"document": document, "client": client, "clients": tops["client"]}

@@ -59,7 +59,6 @@ class Batch:
     _sums: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     _moved: list[Movement] = field(default_factory=list)
     _clients: dict[int, LiveClient] = field(default_factory=dict)
-    _numbers: dict[str, int] = field(default_factory=dict)
     _snapshot: tuple[str | None] | None = None
 
     # ---- facts ----------------------------------------------------------------------------------------------
@@ -194,7 +193,7 @@ class Batch:
 
     def _last_number(self, device: str) -> int:
         self.author(device)
-        return max(self.live.authors[device][1], self._numbers.get(device, 0))
+        return self.live.authors[device][1]
 
     def fresh_client(self, live: LiveDocument) -> int:
         """A client id that the document has never seen."""
@@ -256,7 +255,7 @@ class Batch:
         )
         self._found[statement.ref] = Stored(signed, verdict, self.now_ms)
         if statement.number > self._last_number(statement.device):
-            self._numbers[statement.device] = statement.number
+            self.live.authors[statement.device] = (self.author(statement.device), statement.number)
         if self.awaited_since(statement.ref) is not None:
             self.record.drop_awaited(statement.ref)
             del self.awaited()[statement.ref]
@@ -331,11 +330,6 @@ class Batch:
         self.record.add_movements(self._moved, self.now_ms)
         self.record.flush()
         self.record.advance_clients((client.row, client.clock) for client in self._clients.values())
-        for device, number in self._numbers.items():
-            row, last = self.live.authors[device]
-            if number > last:
-                self.record.raise_number(row, number)
-                self.live.authors[device] = (row, number)
         for name, change in self.changes.items():
             live = self.live.documents[name]
             self.record.advance(live.id, change.first + len(change.updates) - 1)

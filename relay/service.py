@@ -31,6 +31,7 @@ from relay.operator.office import clock_of, database_of, secrets_in_force, terms
 from relay.reading import Reader
 from relay.settings import Settings
 from relay.storage.record import SqlRecord
+from relay.storage.sql import impatient
 from relay.storage.sqlite import open_sqlite
 from relay.timings import Timings
 from relay.writer import Committed, Writer
@@ -86,6 +87,7 @@ class Service:
         self.knowledge: Final = knowledge
         self.timings: Final = Timings()
         self._connection = open_sqlite(path)
+        impatient(self._connection)
         record = SqlRecord(self._connection)
         record.begin()
         self.identity: Final = open_identity(self._connection, ring, terms, now())

@@ -98,9 +98,13 @@ def _to_2(connection: Any, dialect: Dialect) -> None:
 
 
 def _to_3(connection: Any, dialect: Dialect) -> None:
-    """A client has words that its statements are packed with, from its next one on."""
+    """A client has words that its statements are packed with, from its next one on.
+
+    The highest number of an author was kept beside the statements that tell it.
+    """
     kind = schema.CLIENT.c.words.type.compile(dialect=dialect)
     connection.execute(f"ALTER TABLE client ADD COLUMN words {kind}")
+    connection.execute("ALTER TABLE author DROP COLUMN last_number")
 
 
 _SCHEMA: Final = _create(schema.METADATA, identity_tables.METADATA)

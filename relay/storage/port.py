@@ -69,9 +69,6 @@ class Record(Protocol):
     def last_number(self, device: str) -> int:
         """The highest number the record has of a device; 0 where it has none."""
 
-    def raise_number(self, author: int, number: int) -> None:
-        """The highest number of an author is this now."""
-
     def clients(self, document: int) -> list[ClientRow]:
         """The client ids of a document."""
 

@@ -95,7 +95,6 @@ class Queries:
     add_epoch: Sql
     author: Sql
     add_author: Sql
-    last_number: Sql
     clients: Sql
     add_client: Sql
     advance_client: Sql
@@ -151,6 +150,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
         select(EPOCH.c.epoch).where(EPOCH.c.document == d.id).order_by(EPOCH.c.since.desc()).limit(1).scalar_subquery()
     )
     document = select(d.id, d.name, latest, d.position, d.floor, d.snapshot, d.snapshot_position)
+    highest = select(func.max(s.number)).where(s.author == AUTHOR.c.id).scalar_subquery()
     by_document = CHANGE.c.document == b("document")
     of_lot = and_(STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot"))
     made: dict[str, ClauseElement] = {
@@ -171,9 +171,8 @@ def queries(dialect: Any = SQLITE) -> Queries:
         .limit(1),
         "epochs": select(d.id, d.position).order_by(d.id),
         "add_epoch": _upsert(EPOCH, ("document", "since"), ("epoch",), dialect.name),
-        "author": select(AUTHOR.c.id, AUTHOR.c.last_number).where(AUTHOR.c.device == b("device")),
-        "add_author": _insert(AUTHOR, "device", "last_number"),
-        "last_number": update(AUTHOR).values(last_number=b("number")).where(AUTHOR.c.id == b("author")),
+        "author": select(AUTHOR.c.id, func.coalesce(highest, 0)).where(AUTHOR.c.device == b("device")),
+        "add_author": _insert(AUTHOR, "device"),
         "clients": select(
             CLIENT.c.id,
             CLIENT.c.client,

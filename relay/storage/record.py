@@ -27,7 +27,7 @@ from relay.storage.packing import (
 )
 from relay.storage.queries import LOOKED_UP, WORTH_WHILE, queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
-from relay.storage.sql import SQLITE, begun_at_once, data_version
+from relay.storage.sql import SQLITE, begun, data_version
 
 _PAGE: Final = 2_000
 _END: Final = "\U0010ffff"
@@ -36,24 +36,21 @@ _END: Final = "\U0010ffff"
 class SqlRecord:
     """The record on ``connection``, whose transactions are the caller's.
 
-    ``begin`` is how the database begins a transaction that writes, ``others`` gives a number that changes when another
-    connection has committed, ``try_begin`` begins only where it need not wait; all are SQLite's unless they are handed
-    in.
+    ``begin`` begins a transaction that writes, or gives False where it should not wait and would have to; ``others``
+    gives a number that changes when another connection has committed.  Both are SQLite's unless they are handed in.
     """
 
     def __init__(
         self,
         connection: Any,
         dialect: Dialect = SQLITE,
-        begin: str = "BEGIN IMMEDIATE",
+        begin: Callable[[Any, bool], bool] = begun,
         others: Callable[[Any], int] = data_version,
-        try_begin: Callable[[Any, str], bool] = begun_at_once,
     ) -> None:
         self.connection: Final = connection
         self._q: Final = queries(dialect)
         self._begin: Final = begin
         self._others: Final = others
-        self._try_begin: Final = try_begin
         self._statements: list[NewStatement] = []
         self._tombstones: list[dict[str, Any]] = []
         self._devices: dict[int, str] = {}
@@ -61,10 +58,10 @@ class SqlRecord:
     # ---- transactions ---------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        self.connection.execute(self._begin)
+        self._begin(self.connection, True)
 
     def try_begin(self) -> bool:
-        return self._try_begin(self.connection, self._begin)
+        return self._begin(self.connection, False)
 
     def commit(self) -> None:
         self.connection.execute("COMMIT")
@@ -128,16 +125,13 @@ class SqlRecord:
     def author(self, device: str) -> tuple[int, int]:
         row = self._q.author.one(self.connection, device=device)
         if row is None:
-            self._q.add_author.run(self.connection, device=device, last_number=0)
+            self._q.add_author.run(self.connection, device=device)
             row = self._q.author.one(self.connection, device=device)
         return row[0], row[1]
 
     def last_number(self, device: str) -> int:
         row = self._q.author.one(self.connection, device=device)
         return 0 if row is None else row[1]
-
-    def raise_number(self, author: int, number: int) -> None:
-        self._q.last_number.run(self.connection, author=author, number=number)
 
     def clients(self, document: int) -> list[ClientRow]:
         return [

@@ -55,9 +55,8 @@ AUTHOR: Final = Table(
     METADATA,
     Column("id", _Id, primary_key=True),
     Column("device", Text, nullable=False, unique=True),
-    Column("last_number", BigInteger, nullable=False),
 )
-"""Devices that said something; ``last_number`` is the highest number the relay has of them."""
+"""Devices that said something; the highest number that the relay has of one is that of its statements."""
 
 CLIENT: Final = Table(
     "client",

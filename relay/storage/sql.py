@@ -5,6 +5,7 @@ a fifth of the time that the engine takes for a small transaction.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from sqlalchemy.engine import Dialect
 SQLITE: Final[Dialect] = sqlite.dialect(paramstyle="qmark")
 LOCK_WAIT_MS: Final = 5_000
 """So long a connection to SQLite waits for another one that writes."""
+_LOCK_POLL_S: Final = 0.002
 
 
 class Sql:
@@ -64,15 +66,28 @@ def data_version(connection: Any) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-def begun_at_once(connection: Any, begin: str) -> bool:
-    """Begins a transaction of SQLite's by ``begin``; False where another connection holds the lock."""
+def impatient(connection: Any) -> None:
+    """From now on SQLite says at once that another connection holds the lock: `begun` waits, where it should."""
     connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        connection.execute(begin)
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-            return False
-        raise
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_MS}")
-    return True
+
+
+def begun(connection: Any, wait: bool) -> bool:
+    """Begins a transaction of SQLite's that writes; False where another connection holds the lock.
+
+    ``wait``: for up to `LOCK_WAIT_MS`; then it raises `sqlite3.OperationalError`.  Not to wait takes an `impatient`
+    connection.
+    """
+    until = time.monotonic() + LOCK_WAIT_MS / 1_000
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            if not wait:
+                return False
+            if time.monotonic() >= until:
+                raise
+        else:
+            return True
+        time.sleep(_LOCK_POLL_S)

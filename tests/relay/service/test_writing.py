@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import relay.service
 from crdtmed.wire import frames
 from relay.storage.record import SqlRecord
+from relay.storage.sql import impatient
 from relay.storage.sqlite import open_sqlite
 from tests.relay.probe import Probe
 from tests.relay.service.conftest import Running
@@ -28,8 +30,8 @@ def writing(path: str | Path) -> Iterator[sqlite3.Connection]:
 def test_a_transaction_begins_only_where_nobody_else_writes(tmp_path: Path) -> None:
     path = str(tmp_path / "relay.sqlite")
     with closing(open_sqlite(path)) as connection:
+        impatient(connection)
         record = SqlRecord(connection)
-        patience = connection.execute("PRAGMA busy_timeout").fetchone()
         with writing(path) as other:
             assert not record.try_begin()
             other.execute("ROLLBACK")
@@ -37,7 +39,29 @@ def test_a_transaction_begins_only_where_nobody_else_writes(tmp_path: Path) -> N
         with pytest.raises(sqlite3.OperationalError, match="within a transaction"):
             connection.execute("BEGIN")
         record.rollback()
-        assert connection.execute("PRAGMA busy_timeout").fetchone() == patience
+
+
+def test_a_transaction_that_may_wait_begins_when_the_other_one_is_over(tmp_path: Path) -> None:
+    path = str(tmp_path / "relay.sqlite")
+    with closing(open_sqlite(path)) as connection, ThreadPoolExecutor(1) as beside:
+        impatient(connection)
+        record = SqlRecord(connection)
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            begun = beside.submit(record.begin)
+            assert not begun.done()
+            other.execute("ROLLBACK")
+            begun.result()
+        record.rollback()
+
+
+def test_it_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.storage.sql.LOCK_WAIT_MS", 5)
+    path = str(tmp_path / "relay.sqlite")
+    with closing(open_sqlite(path)) as connection, writing(path):
+        impatient(connection)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            SqlRecord(connection).begin()
 
 
 def test_the_loop_goes_on_while_another_process_writes(running: Running) -> None:
