@@ -6,6 +6,7 @@ to the loop.  Nothing is told to anybody before the commit that it belongs to ha
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -43,8 +44,11 @@ READS_A_HOP: Final = 64
 FEW: Final = 8
 """So many statements are verified and committed on the loop itself while nothing else is written and the disk is quick:
 that saves two hops between threads."""
+FEW_ALONE: Final = 256
+"""So many on a single core, where another thread takes as much time from the loop, and its hand-overs besides."""
 QUICK_S: Final = 0.005
-"""The disk is quick while the last commit took no longer."""
+JUDGE_S: Final = 0.0002
+"""The disk is quick while the last commit took no longer than this, and that for each of its statements."""
 GATHER_S: Final = 0.001
 """So soon after a commit the next one waits for company: a flush of the disk and a frame for every subscriber cost the
 same for one statement as for many.  After a pause nothing waits."""
@@ -53,6 +57,11 @@ ENOUGH_BYTES: Final = 32_768
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+def cores() -> int:
+    """On how many cores this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Here(Executor):
@@ -101,7 +110,8 @@ class Service:
             name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "slow")
         }
         self._threads["here"] = Here()
-        self._last_took_s = 0.0
+        self._few = FEW if cores() > 1 else FEW_ALONE
+        self._quick = True
         self._busy: set[str] = set()
         self._gather_until = 0.0
         self._pumping = False
@@ -211,8 +221,8 @@ class Service:
             self._run("write", lambda: self._writer.tasks(writes), self._did_write)
         elif hub.inbox and not self._gathering():
             judges = take(hub.inbox, MAX_BATCH_STATEMENTS)
-            if len(judges) <= FEW and sum(map(statements_of, judges)) <= FEW:
-                self._few(judges)
+            if self._quick and sum(map(statements_of, judges)) <= self._few:
+                self._at_once(judges)
             else:
                 self._judge(judges)
 
@@ -238,11 +248,8 @@ class Service:
             lambda result, error: self._did_commit(judges, result, error),
         )
 
-    def _few(self, judges: list[Judge]) -> None:
-        """A few statements while nothing else is written: at once, unless that could hold up the loop."""
-        if self._last_took_s > QUICK_S:
-            self._judge(judges)
-            return
+    def _at_once(self, judges: list[Judge]) -> None:
+        """A few statements, on the loop itself, unless another process is writing."""
 
         def then(done: list[Committed] | None, error: BaseException | None) -> None:
             if done is None and error is None:
@@ -327,7 +334,7 @@ class Service:
                 LOG.error("a commit failed", exc_info=each.error)
                 self.hub.failed(each.judges)
                 continue
-            self._last_took_s = each.took_s
+            self._quick = each.took_s <= QUICK_S + JUDGE_S * sum(map(statements_of, each.judges))
             began = time.monotonic()
             self.hub.settled(each.judges, outcome)
             self.timings.commit.observe(each.took_s)

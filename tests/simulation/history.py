@@ -313,8 +313,9 @@ def play(plan: Plan, *, log: bool = False) -> Result:
                 patch("relay.live.LIVE_DOCUMENTS", plan.live_documents),
                 patch("relay.live.LIVE_REGISTERS", plan.live_registers),
                 patch("relay.reading.BASE_CACHE_BYTES", plan.base_cache),
-                # Whether the disk counts as quick must not depend on the machine that plays.
+                # Neither whether the disk counts as quick nor its cores must depend on the machine that plays.
                 patch("relay.service.QUICK_S", plan.quick_s),
+                patch("relay.service.cores", lambda: plan.cores),
                 patch("crdtmed.device.engine_core.LIVE_DOCUMENTS", plan.live_documents),
             )
             with it.relay.seams(), seams, ExitStack() as stack:

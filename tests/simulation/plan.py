@@ -60,6 +60,7 @@ class Plan:
     live_registers: int
     base_cache: int
     quick_s: float
+    cores: int
 
     def only(self, kept: frozenset[int]) -> "Plan":
         """The same with nothing happening but these operations."""
@@ -105,6 +106,7 @@ def plan(seed: int, *, brief: bool = False) -> Plan:
         random.choice((LIVE_REGISTERS, LIVE_REGISTERS, 8, 2)),
         random.choice((BASE_CACHE_BYTES, BASE_CACHE_BYTES, 8_000)),
         random.choice((inf, -1.0)),
+        random.choice((1, 2)),
     )
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 import relay.service
 from crdtmed.wire import frames
+from relay.jobs import Judge
 from relay.storage.record import SqlRecord
 from relay.storage.sql import impatient
 from relay.storage.sqlite import open_sqlite
+from relay.writer import Committed, Writer
 from tests.relay.probe import Probe
 from tests.relay.service.conftest import Running
 from tests.relay.service.test_running import DRAFTS, run, write
@@ -82,6 +85,39 @@ def test_the_loop_goes_on_while_another_process_writes(running: Running) -> None
             assert (await a.verdict(ref)).position == 1
 
     run(story)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_on_a_single_core_the_loop_does_the_writing(
+    running: Running, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    """Unless the disk is slow: then a thread waits for it, and the loop goes on."""
+    monkeypatch.setattr(relay.service, "cores", lambda: cores)
+    monkeypatch.setattr(relay.service, "QUICK_S", 60.0)
+    threads: list[str] = []
+    commit = Writer.commit
+
+    def noted(self: Writer, judges: Sequence[Judge], begun: bool = False) -> list[Committed]:
+        threads.append(threading.current_thread().name)
+        return commit(self, judges, begun)
+
+    monkeypatch.setattr(Writer, "commit", noted)
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up() as service, Probe(one, running.port) as a:
+            await a.subscribe(DRAFTS)
+            for quick_s, count in ((60.0, 20), (60.0, 1), (-1.0, 1), (-1.0, 1)):
+                monkeypatch.setattr(relay.service, "QUICK_S", quick_s)
+                doses = [one.dose("p1", "rx1") for _ in range(count)]
+                await a.send(frames.Push(DRAFTS, one.into_drafts(DRAFTS, 9, *doses)))
+                for dose in doses:
+                    await a.verdict(dose.statement.ref)
+            assert service.timings.failed == 0
+
+    run(story)
+    main = threading.current_thread().name
+    assert [name == main for name in threads] == [cores == 1, True, True, False]
 
 
 @pytest.mark.parametrize("quick_s", [relay.service.QUICK_S, -1.0], ids=["quick disk", "slow disk"])
