@@ -127,6 +127,9 @@ ENROLMENT_TIMEOUT_S: Final = 30
 # Storage of the relay and the device.
 LIVE_DOCUMENTS: Final = 2_000
 LIVE_REGISTERS: Final = 10_000
+LIVE_AUTHORS: Final = 500
+FREE_NUMBERS: Final = 2_000
+"""Statement numbers that a device has skipped so far, and that the relay remembers without asking its record."""
 COMPACT_AFTER_UPDATES: Final = 200
 MAX_CATCH_UP_UPDATES: Final = 1_000
 """Updates that are sent one by one to a device that was away; behind more, it gets the document whole."""

@@ -22,7 +22,7 @@ from relay.admission.effects import Alarm
 from relay.admission.facts import Stored
 from relay.admission.ledger import SHORTAGE
 from relay.identity.port import Identity, RandomBytes
-from relay.live import Held, Live, LiveClient, LiveDocument, live_document
+from relay.live import Held, Live, LiveAuthor, LiveClient, LiveDocument, live_document
 from relay.registers import COMPACT_AFTER, load_replica, write_registers
 from relay.storage.packing import pack, raw_id, words_of
 from relay.storage.port import Record
@@ -92,7 +92,7 @@ class Batch:
         author = self.live.authors.get(device)
         if author is not None:
             raw = [raw_id(sid) for sid in ids]
-            known = self.record.known_statements(author[0], raw)
+            known = self.record.known_statements(author.row, raw)
             self._found.update({ref(device, sid): None for sid, at in zip(ids, raw, strict=True) if at not in known})
 
     def revoked(self, device: str) -> bool:
@@ -103,7 +103,7 @@ class Batch:
         return revoked[device]
 
     def number_holder(self, device: str, number: int) -> str | None:
-        if number > self._last_number(device):
+        if self._author(device).has_none(number):
             return None
         return self.record.number_holder(device, number)
 
@@ -187,13 +187,13 @@ class Batch:
 
     def author(self, device: str) -> int:
         """The row of a device that says something."""
-        if device not in self.live.authors:
-            self.live.authors[device] = self.record.author(device)
-        return self.live.authors[device][0]
+        return self._author(device).row
 
-    def _last_number(self, device: str) -> int:
-        self.author(device)
-        return self.live.authors[device][1]
+    def _author(self, device: str) -> LiveAuthor:
+        held = self.live.authors.get(device)
+        if held is None:
+            held = self.live.authors[device] = LiveAuthor(*self.record.author(device))
+        return held
 
     def fresh_client(self, live: LiveDocument) -> int:
         """A client id that the document has never seen."""
@@ -254,8 +254,7 @@ class Batch:
             )
         )
         self._found[statement.ref] = Stored(signed, verdict, self.now_ms)
-        if statement.number > self._last_number(statement.device):
-            self.live.authors[statement.device] = (self.author(statement.device), statement.number)
+        self._author(statement.device).took(statement.number)
         if self.awaited_since(statement.ref) is not None:
             self.record.drop_awaited(statement.ref)
             del self.awaited()[statement.ref]

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from crdtmed.aggregates.registers import RegisterValue
 from crdtmed.documents import Document, parse
-from crdtmed.limits import LIVE_DOCUMENTS, LIVE_REGISTERS
+from crdtmed.limits import FREE_NUMBERS, LIVE_AUTHORS, LIVE_DOCUMENTS, LIVE_REGISTERS
 from crdtmed.replica import Replica
 from crdtmed.signed import Grant
 from relay.storage.port import Record
@@ -57,6 +57,34 @@ class Held:
 
 
 @dataclass(slots=True)
+class LiveAuthor:
+    """A device that says something: its row, and its numbers.
+
+    ``last`` is the highest number that the record has of it; ``free`` are numbers below of which it is known that the
+    record has none, since a device that sends document by document fills them later.  Of others it has to be asked.
+    """
+
+    row: int
+    last: int
+    free: set[int] = field(default_factory=set)
+
+    def has_none(self, number: int) -> bool:
+        """Whether it is known that no statement has this number."""
+        return number > self.last or number in self.free
+
+    def took(self, number: int) -> None:
+        """A statement of this number is on record now."""
+        if number <= self.last:
+            self.free.discard(number)
+            return
+        if number - self.last + len(self.free) > FREE_NUMBERS:
+            self.free.clear()
+        else:
+            self.free.update(range(self.last + 1, number))
+        self.last = number
+
+
+@dataclass(slots=True)
 class Known:
     """What the identity service has said of devices, users and grants: true until a task or another process writes."""
 
@@ -76,7 +104,7 @@ class Live:
 
     documents: OrderedDict[str, LiveDocument] = field(default_factory=OrderedDict)
     registers: OrderedDict[tuple[str, str], Held] = field(default_factory=OrderedDict)
-    authors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    authors: dict[str, LiveAuthor] = field(default_factory=dict)
     awaited: dict[str, int] | None = None
     known: Known = field(default_factory=Known)
     version: int | None = None
@@ -93,7 +121,7 @@ class Live:
         """Back to its bounds, the longest unused first; only between batches."""
         _trim(self.documents, LIVE_DOCUMENTS)
         _trim(self.registers, LIVE_REGISTERS)
-        if len(self.authors) > LIVE_DOCUMENTS:
+        if len(self.authors) > LIVE_AUTHORS:
             self.authors.clear()
         if self.known.count > LIVE_DOCUMENTS:
             self.known = Known()

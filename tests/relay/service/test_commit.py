@@ -25,13 +25,13 @@ from crdtmed.aggregates.prescription_draft import (
     group_of,
 )
 from crdtmed.aggregates.stock_item import Movement, MovementType, Receipt, StockRegister
-from crdtmed.documents import parse
-from crdtmed.limits import SEGMENT_GRACE_MS
+from crdtmed.documents import log_of, parse
+from crdtmed.limits import FREE_NUMBERS, SEGMENT_GRACE_MS
 from crdtmed.replica import Replica
 from crdtmed.signed import DigestOf, DocumentDigests, Register, Signed, seal, unseal
 from crdtmed.statement import SignedStatement
 from crdtmed.updates import ItemId, read_relay_update
-from crdtmed.verdict import Status, Verdict, decode_verdict
+from crdtmed.verdict import Flag, Status, Verdict, decode_verdict
 from crdtmed.wire.frames import Want
 from relay.admission.effects import Effect, Move, Note, Put
 from relay.admission.facts import ChallengeState, KnowledgeAnswer
@@ -39,6 +39,7 @@ from relay.applying import apply
 from relay.batch import Batch
 from relay.commit import HandBack, Outcome, Task
 from relay.identity import users
+from relay.live import LiveAuthor
 from relay.reading import Reader, whole
 from relay.session import content_of
 from relay.session_events import Said
@@ -334,6 +335,51 @@ def test_an_effect_the_database_refuses_undoes_that_statement_alone() -> None:
     assert world.record.register("site/ward-a", "stock/amox-500/L9") is None
     assert world.record.note("receipt", "k") is None
     assert list(world.record.movements()) == []
+
+
+@given(st.integers(0, 5), st.lists(st.integers(1, 12) | st.sampled_from((50, 2**50, 2**50 + 3))))
+def test_a_number_that_was_taken_is_never_thought_free(last: int, numbers: list[int]) -> None:
+    """What the record has of before is not known in memory; what is said to be free, really is."""
+    author = LiveAuthor(1, last)
+    taken: set[int] = set()
+    for number in numbers:
+        author.took(number)
+        taken.add(number)
+        assert author.last == max(last, *taken)
+        assert len(author.free) <= FREE_NUMBERS
+        for asked in (*range(1, 14), 50, 2**50, 2**50 + 1):
+            assert author.has_none(asked) <= (asked not in taken and asked > last)
+        for asked in range(last + 1, 13):
+            assert author.has_none(asked) or asked in taken or author.last > FREE_NUMBERS
+
+
+def test_a_device_fills_its_numbers_document_by_document_and_a_reused_one_is_seen() -> None:
+    world = World()
+    tablet = world.tablet()
+    log = world.log("patient/p1")
+    doses = [tablet.dose("p1", "rx1", number=number) for number in (1, 3, 5)]
+    given = [
+        tablet.say(
+            Administer(OfVerbal("Dr Example", "by voice", "Amoxicillin"), "given", START, "ward-a"),
+            log_of("patient/p1"),
+            number=number,
+        )
+        for number in (2, 4, 3)
+    ]
+    asked: list[int] = []
+    holder = world.record.number_holder
+
+    def noted(device: str, number: int) -> str | None:
+        asked.append(number)
+        return holder(device, number)
+
+    world.record.number_holder = noted  # type: ignore[method-assign]  # to hear what it is asked
+    first = world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, *doses)))
+    second = world.commit(world.push(tablet, log, tablet.into_log(log, 10, *given)))
+    assert [verdict.flags for verdict in verdicts(first)] == [(), (), ()]
+    assert [Flag.NUMBER_REUSED in verdict.flags for verdict in verdicts(second)] == [False, False, True]
+    assert asked == [3], "the record is asked where it alone can tell"
+    assert world.record.last_number(tablet.id) == 5
 
 
 def test_movements_of_a_decision_that_fails_are_taken_back_in_memory_too() -> None:
