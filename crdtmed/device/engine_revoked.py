@@ -44,13 +44,20 @@ def handed_over(core: Core, burst: Burst) -> None:
 
 
 def notice(core: Core) -> None:
-    """The directory says that this device is out of service, and no frame did: the next conversation will."""
-    out = core.directory is not None and core.directory.is_revoked(core.ports.device)
-    if out and not core.revoked:
-        core.revoked = True
-        core.grant = None
-        if core.session is not None:
-            core.session.leave("revoked", "the directory says that this device is out of service")
+    """The directory says that this device is out of service, and no frame did.
+
+    The next conversation is to hand over what waits, if there is one: a relay that is restored meanwhile may have
+    forgotten, and what the identity key has signed stands all the same.
+    """
+    revocation = core.directory.revocations.get(core.ports.device) if core.directory is not None else None
+    if revocation is None or core.revoked:
+        return
+    core.revoked = True
+    core.revocation = revocation
+    core.grant = None
+    core.tell(Revoked(revocation, handed_over=revocation.now or not _chunks(core)))
+    if core.session is not None:
+        core.session.leave("revoked", "the directory says that this device is out of service")
 
 
 def _chunks(core: Core) -> list[tuple[bytes, ...]]:

@@ -17,16 +17,19 @@ from crdtmed.device.engine_types import (
     Disconnected,
     LeaseCame,
     NotVerified,
+    Revoked,
     State,
 )
 from crdtmed.device.store import put_bases
 from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.documents import map_digest
 from crdtmed.limits import COMPACT_AFTER_UPDATES
-from crdtmed.signed import DirectoryHead
+from crdtmed.reasons import Awaits
+from crdtmed.signed import DirectoryHead, Revocation
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import NOW
 from tests.device.test_engine import relay_with
+from tests.device.test_retries import retry
 from tests.device.world import (
     DRAFTS,
     LOG,
@@ -288,8 +291,6 @@ def test_an_old_directory_is_shown_as_stale(tmp_path: Path) -> None:
 
 def test_a_revocation_that_stands_in_the_directory_alone_is_noticed(tmp_path: Path) -> None:
     async def story() -> None:
-        from crdtmed.signed import Revocation
-
         device = device_in(tmp_path)
         relay = relay_with(device)
         async with device.engine() as engine:
@@ -301,6 +302,35 @@ def test_a_revocation_that_stands_in_the_directory_alone_is_noticed(tmp_path: Pa
                 await until(lambda: any(isinstance(one, Disconnected) and one.code == "revoked" for one in told))
                 assert engine.status().revoked
                 assert not engine.status().user
+            # Nothing waits for the relay, so that nothing has to be handed over before the keys are destroyed.
+            (out,) = [one for one in told if isinstance(one, Revoked)]
+            assert (out.revocation.device, out.handed_over) == (device.name, True)
+
+    run(story())
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_relay_that_has_forgotten_a_revocation_does_not_take_it_back(tmp_path: Path, now: bool) -> None:
+    """It was restored before it could tell; what the directory said stands, since the identity key has signed it."""
+
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.judge = lambda one: retry(Awaits("bbbbbbbb." + 16 * "b"))
+        async with device.engine() as engine:
+            told: list[object] = []
+            engine.core.listeners.append(told.append)
+            async with linked(engine.core, relay):
+                await until(lambda: engine.directory is not None)
+            await administer(engine, 1)
+            relay.put_entries({f"revoked/{device.name}": Revocation(device.name, NOW, "lost", now)})
+            async with linked(engine.core, relay):
+                await until(lambda: any(isinstance(one, Revoked) for one in told))
+            relay.restored(lambda ref: True)
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected)
+            assert [one.handed_over for one in told if isinstance(one, Revoked)] == [now]
+            assert engine.status().revoked
 
     run(story())
 

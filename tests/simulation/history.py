@@ -32,7 +32,7 @@ from tests.simulation.relay import Knowledge, Relay
 from tests.simulation.rogue import ATTACKS, can_attack
 from tests.simulation.setting import PATIENTS, SITES, T0, WORKS, password, scratch, template
 from tests.simulation.tablet import Tablet
-from tests.simulation.troubles import TROUBLES
+from tests.simulation.troubles import TROUBLES, revoke_again
 from tests.simulation.witness import Witness, read
 
 PATIENCE_S = 240.0
@@ -71,6 +71,8 @@ class History:
     rogues: set[str] = field(default_factory=set)
     attacks: set[str] = field(default_factory=set)
     stolen: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+    """Devices that were revoked, and that a restored relay does not know of until the operator can tell it again."""
     aged: set[str] = field(default_factory=set)
     holders: dict[str, frozenset[str]] = field(default_factory=dict)
     moves: int = 0
@@ -234,8 +236,9 @@ class History:
         while True:
             await asyncio.sleep(5)
             within(self)
+            await revoke_again(self)
             for tablet in self.tablets.values():
-                if tablet.id not in self.revoked or tablet.wiped_at is not None:
+                if tablet.id not in self.revoked or tablet.wiped_at is not None or tablet.name in self.forgotten:
                     continue
                 on = tablet.device is not None and tablet.power.on and not tablet.full and not tablet.fails
                 # A line that is too slow for a handshake is none.

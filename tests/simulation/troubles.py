@@ -243,11 +243,22 @@ async def _revoke(it: "History", tablet: Tablet, *, now: bool) -> None:
     try:
         await it.relay.write(act)
     except Exception:  # noqa: BLE001 - the relay has no space just now: the operator sees it, and does it again later
-        return
-    if now:
-        it.stolen.add(tablet.id)
+        service = None
+    else:
+        if now:
+            it.stolen.add(tablet.id)
     if service is not None and it.relay.service is service:
         it.revoked.setdefault(tablet.id, it.now_ms())
+        it.forgotten.discard(tablet.name)
+    elif tablet.id in it.revoked:
+        it.forgotten.add(tablet.name)
+
+
+async def revoke_again(it: "History") -> None:
+    """The operator takes out of service again whom a restored relay has forgotten, as soon as it can be written to."""
+    for name in sorted(it.forgotten):
+        if it.relay.service is not None and not it.relay.full:
+            await _revoke(it, it.tablets[name], now=it.tablets[name].id in it.stolen)
 
 
 TROUBLES: Final[dict[str, Trouble]] = {
