@@ -51,6 +51,8 @@ def _relay(it: "History") -> None:
         "pushes in flight": (max((one.in_flight for one in sessions), default=0), MAX_PUSHES_IN_FLIGHT),
         "documents": (len(live.documents), it.plan.live_documents),
         "authors": (len(live.authors), it.plan.live_documents),
+        "free numbers": (max((len(one.free) for one in live.authors.values()), default=0), it.plan.live_documents),
+        "what identity said": (live.known.count, it.plan.live_documents),
         "registers": (len(live.registers), it.plan.live_registers),
         "bytes of bases": (reader._held, it.plan.base_cache),
     }

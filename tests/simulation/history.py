@@ -314,6 +314,8 @@ def play(plan: Plan, *, log: bool = False) -> Result:
                 patch("relay.hub.SEND_BUDGET_BYTES", plan.send_budget),
                 patch("relay.session.LEASE_RENEWAL_S", plan.renewal_s),
                 patch("relay.live.LIVE_DOCUMENTS", plan.live_documents),
+                patch("relay.live.LIVE_AUTHORS", plan.live_documents),
+                patch("relay.live.FREE_NUMBERS", plan.live_documents),
                 patch("relay.live.LIVE_REGISTERS", plan.live_registers),
                 patch("relay.reading.BASE_CACHE_BYTES", plan.base_cache),
                 # Neither whether the disk counts as quick nor its cores must depend on the machine that plays.
