@@ -7,7 +7,7 @@ Only after it has returned may anybody hear of what it did.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -111,9 +111,6 @@ class _Closes(Exception):
         super().__init__(code)
         self.code = code
         self.says = says
-
-
-BUSY_MS: Final = RETRY_FIRST_MS
 
 
 def commit_batch(
@@ -325,7 +322,7 @@ def _decide(batch: Batch, submission: Submission) -> Decision:
         except Exception as error:  # noqa: BLE001 - one statement must not take the batch with it; the operator sees why
             ref = submission.ref
             batch.alarm("not_applied", submission.statement.device, f"{ref}: {type(error).__name__}: {error}")
-            return Decision(Status.RETRY, Busy(BUSY_MS))
+            return Decision(Status.RETRY, Busy(RETRY_FIRST_MS))
     return decision
 
 
