@@ -8,7 +8,7 @@ from tests.simulation.history import Result, play
 from tests.simulation.plan import plan
 
 AT_ONCE = 400
-"""Histories that are handed to the workers ahead."""
+"""Histories that workers are begun for."""
 
 
 def one(seed: int, brief: bool = False) -> Result:
@@ -19,9 +19,11 @@ def one(seed: int, brief: bool = False) -> Result:
 def many(seeds: range, workers: int, until_s: float, brief: bool = False) -> Iterator[Result]:
     """The histories of many seeds, as they end; none is begun after ``until_s`` seconds."""
     began = time.monotonic()
-    with ProcessPoolExecutor(workers, max_tasks_per_child=200) as pool:
-        for start in range(0, len(seeds), AT_ONCE):
-            if time.monotonic() - began > until_s:
-                return
+    for start in range(0, len(seeds), AT_ONCE):
+        if time.monotonic() - began > until_s:
+            return
+        # Fresh workers each time.  A pool that replaces its own (`max_tasks_per_child`) may think that those which have
+        # just ended are idle, and hands out nothing any more (CPython issue 115634).
+        with ProcessPoolExecutor(workers) as pool:
             for done in as_completed([pool.submit(one, seed, brief) for seed in seeds[start : start + AT_ONCE]]):
                 yield done.result()
