@@ -39,7 +39,8 @@ def apply(batch: Batch, effects: Sequence[Effect]) -> None:
 def _apply(batch: Batch, effect: Effect, undo: list[Callable[[], object]]) -> None:
     match effect:
         case Put(document=document, value=value):
-            encode_register(value)
+            if batch.careful:
+                encode_register(value)
             batch.stage(document, register_key(value), value, undo)
         case Withdraw(document=document, key=key):
             if batch.register(document, key) is not None:

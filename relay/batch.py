@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdtmed.aggregates.registers import RegisterValue, decode_register, register_key
+from crdtmed.aggregates.content import ContentError
+from crdtmed.aggregates.registers import RegisterValue, decode_register, encode_register, register_key
 from crdtmed.aggregates.stock_item import Movement
-from crdtmed.codec import encode
 from crdtmed.documents import DocumentKind, parse
 from crdtmed.ids import ref, to_text
 from crdtmed.policies.server_authoritative import NIL
@@ -34,6 +34,10 @@ CLIENT_BYTES: Final = 4
 """Client ids of the relay have 32 bits: every byte is in every update."""
 
 
+class RegisterInvalid(ValueError):
+    """A register is not as its model says; the message names its document, its key and what is wrong."""
+
+
 @dataclass(slots=True)
 class Change:
     """What a commit did to a document: updates from position ``first`` on."""
@@ -45,13 +49,18 @@ class Change:
 
 @dataclass(slots=True)
 class Batch:
-    """The transaction; `relay.commit` opens and closes it.  It is admission's `FactsPort`."""
+    """The transaction; `relay.commit` opens and closes it.  It is admission's `FactsPort`.
+
+    ``careful``: every register is held against its model as soon as it is put, so that the statement that wants a wrong
+    one is found; else only what is written at the end is, once for all the statements that changed it.
+    """
 
     record: Record
     live: Live
     identity: Identity
     now_ms: int
     random: RandomBytes
+    careful: bool = False
     changes: dict[str, Change] = field(default_factory=dict)
     alarms: list[Alarm] = field(default_factory=list)
     _put: dict[str, dict[str, RegisterValue | None]] = field(default_factory=dict)
@@ -320,7 +329,10 @@ class Batch:
     # ---- the end --------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Writes everything that was gathered; the transaction can be committed after it."""
+        """Writes everything that was gathered; the transaction can be committed after it.
+
+        Raises `RegisterInvalid`.
+        """
         for document, entries in self._put.items():
             if entries:
                 self._write(document, entries)
@@ -339,7 +351,7 @@ class Batch:
     def _write(self, document: str, entries: dict[str, RegisterValue | None]) -> None:
         live = self.open(document)
         versions = {key: self.held(document, key).version + 1 for key in entries}
-        values = {key: NIL if value is None else encode(value) for key, value in entries.items()}
+        values = {key: _encoded(document, key, value) for key, value in entries.items()}
         replica = self.replica(live)
         update = write_registers(replica, values, versions, self.now_ms, self.identity.relay_signer)
         for key, value in entries.items():
@@ -371,6 +383,13 @@ class Batch:
         if changed or gone:
             self.wrote(live, replica, replica.change(changed, gone))
             self._snapshot = None
+
+
+def _encoded(document: str, key: str, value: RegisterValue | None) -> bytes:
+    try:
+        return NIL if value is None else encode_register(value)
+    except ContentError as error:
+        raise RegisterInvalid(f"{document} {key}: {error}") from None
 
 
 def stored_verdict(record: Record, row: StatementRow) -> bytes:

@@ -21,7 +21,7 @@ from relay.admission.admit import admit
 from relay.admission.effects import Decision
 from relay.admission.facts import Submission
 from relay.applying import apply
-from relay.batch import Batch, Change
+from relay.batch import Batch, Change, RegisterInvalid
 from relay.identity.port import Identity, RandomBytes
 from relay.live import Known, Live, LiveClient, LiveDocument
 from relay.quarantine import quarantine
@@ -127,12 +127,30 @@ def commit_batch(
     ``live`` is then dropped, and is to be used with this record alone.  ``random`` makes epochs and client ids.
     ``begun``: the transaction is open already (`Record.try_begin`).
     """
-    outcome = Outcome(now_ms)
     if not begun:
         record.begin()
     try:
+        return _committed(record, live, items, identity, now_ms, random)
+    except RegisterInvalid:
+        # No rule lets that happen.  If one does, it is one statement's doing, which must not take the others with it.
+        record.begin()
+        return _committed(record, live, items, identity, now_ms, random, careful=True)
+
+
+def _committed(
+    record: Record,
+    live: Live,
+    items: Sequence[Item],
+    identity: Identity,
+    now_ms: int,
+    random: RandomBytes,
+    careful: bool = False,
+) -> Outcome:
+    outcome = Outcome(now_ms)
+    version = live.version
+    try:
         outcome.external = _notice_others(record, live)
-        batch = Batch(record, live, identity, now_ms, random)
+        batch = Batch(record, live, identity, now_ms, random, careful)
         _look_up(batch, items)
         for item in items:
             _one(batch, item, outcome)
@@ -140,6 +158,8 @@ def commit_batch(
         record.commit()
     except BaseException:
         live.drop()
+        # Nobody was told of another process's writes yet: the next commit notices them again.
+        live.version = version
         record.rollback()
         raise
     outcome.changes = batch.changes

@@ -221,16 +221,12 @@ def references(kind: Kind, content: Content) -> tuple[str, ...]:
     """
     if kind not in _NAMING:
         return ()
-    named: tuple[str | None, ...]
     match content:
+        case Dispense(reenters=one) | Receipt(reenters=one) | Administer(reenters=one) | Adjust(corrects=one):
+            return () if one is None else (one,)
         case Correct(corrects=corrects, reenters=reenters):
-            named = (corrects, reenters)
-        case Adjust(corrects=corrects):
-            named = (corrects,)
-        case Dispense(reenters=reenters) | Receipt(reenters=reenters) | Administer(reenters=reenters):
-            named = (reenters,)
+            return (corrects,) if reenters is None else tuple(sorted({corrects, reenters}))
         case Resolve():
-            named = (embedded(content).statement.ref,)
+            return (embedded(content).statement.ref,)
         case _:
             return ()
-    return tuple(sorted({ref for ref in named if ref is not None}))

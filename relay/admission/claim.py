@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from crdtmed import clock, documents
+from crdtmed import documents
 from crdtmed.aggregates.conflict import Action, Resolve, actions_for
 from crdtmed.aggregates.content import Content, ContentError, decode_content, embedded, references
 from crdtmed.aggregates.dispensing_event import Dispense
@@ -21,6 +21,7 @@ WAITS_FOR_SEEN: Final = frozenset(Kind) - {Kind.DRAFT_WRITE, Kind.ADMINISTER, Ki
 its prescription, of other requests what came before in their scope.  A draft merges whatever its writes had seen."""
 
 
+_EVERY_ROLE: Final = frozenset(Role)
 _REENTERING: Final = (Dispense, Receipt, Administer, Correct)
 """A tuple: a union would be made anew for every question, and this one is asked of every statement."""
 
@@ -51,6 +52,8 @@ def innermost(signed: SignedStatement, content: Content | ContentError) -> tuple
 
     The kind is RESOLVE where that cannot be read.
     """
+    if not isinstance(content, Resolve):
+        return signed.statement.kind, None if isinstance(content, ContentError) else content
     *_, (last, said) = chain(signed, content)
     return last.statement.kind, said
 
@@ -75,7 +78,7 @@ def handed_over(signed: SignedStatement, content: Content | ContentError) -> boo
 
 def roles(signed: SignedStatement, content: Content | ContentError) -> frozenset[Role]:
     """Who may say it: whoever may say a statement may resolve its conflict; anybody where that cannot be read."""
-    return capability_of(innermost(signed, content)[0]).roles or frozenset(Role)
+    return capability_of(innermost(signed, content)[0]).roles or _EVERY_ROLE
 
 
 def actions(code: str, signed: SignedStatement, content: Content | ContentError) -> tuple[Action, ...]:
@@ -83,25 +86,13 @@ def actions(code: str, signed: SignedStatement, content: Content | ContentError)
     return actions_for(code, signed.statement.kind, handed_over(signed, content))
 
 
-def is_ahead(submission: Submission) -> bool:
-    """Whether its stamp is too far ahead of the relay's clock."""
-    return clock.is_ahead(clock.Stamp(submission.statement.stamp), submission.received_at)
-
-
-def judged_at(submission: Submission) -> int:
-    """As of when its gates are judged, milliseconds: its stamp, or its arrival where the stamp is ahead."""
-    if is_ahead(submission):
-        return submission.received_at
-    return clock.milliseconds(clock.Stamp(submission.statement.stamp))
-
-
 def flags(submission: Submission) -> tuple[Flag, ...]:
     """What stands beside a fact because of when it came; nothing beside intentions."""
     if not is_fact(submission.signed, submission.content):
         return ()
-    if is_ahead(submission):
+    if submission.ahead:
         return (Flag.CLOCK_SUSPECT,)
-    return (Flag.LATE,) if submission.received_at - judged_at(submission) > LATE_MS else ()
+    return (Flag.LATE,) if submission.received_at - submission.judged_at > LATE_MS else ()
 
 
 def user(submission: Submission) -> str:

@@ -185,14 +185,15 @@ def with_reentry(port: FactsPort, submission: Submission, decision: Decision) ->
     """
     if decision.status not in (Status.ACCEPTED, Status.CONFLICT):
         return decision
-    statement = submission.statement
-    return also(decision, *reentered(port, statement.document, submission.content, statement.ref))
+    effects = reentered(port, submission.statement.document, submission.content, submission.ref)
+    return also(decision, *effects) if effects else decision
 
 
 def reentered(port: FactsPort, target: str, content: Content | ContentError, by: str) -> tuple[Effect, ...]:
     """The effects that close the quarantine of what a content to ``target`` enters again, by the statement ``by``."""
-    again, home = claim.reenters(content), claim.home(target)
-    found = port.register(home, f"quarantine/{again}") if again is not None and home is not None else None
+    again = claim.reenters(content)
+    home = None if again is None else claim.home(target)
+    found = None if home is None else port.register(home, f"quarantine/{again}")
     if home is None or not isinstance(found, QuarantineRegister) or not found.open:
         return ()
     return (Put(home, structs.replace(found, open=False, reentered_by=by)),)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from crdtmed import clock
 from crdtmed.aggregates.alert_override_record import Card
 from crdtmed.aggregates.content import Content, ContentError
 from crdtmed.aggregates.medication import MedicationRegister
@@ -82,10 +83,19 @@ class Submission(msgspec.Struct, frozen=True):
     handed_back: bool = False
     answer: KnowledgeAnswer | None = None
     ref: str = ""
-    """Its reference, which is asked for some twenty times; it follows from the statement, whatever is handed in."""
+    """Its reference."""
+    ahead: bool = False
+    """Whether its stamp is too far ahead of the relay's clock."""
+    judged_at: int = 0
+    """As of when its gates are judged, milliseconds: its stamp, or its arrival where the stamp is ahead."""
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "ref", self.signed.statement.ref)
+        # Asked for some thirty times; they follow from the statement, whatever is handed in.
+        put, stamp = msgspec.structs.force_setattr, clock.Stamp(self.signed.statement.stamp)
+        ahead = clock.is_ahead(stamp, self.received_at)
+        put(self, "ref", self.signed.statement.ref)
+        put(self, "ahead", ahead)
+        put(self, "judged_at", self.received_at if ahead else clock.milliseconds(stamp))
 
     @property
     def statement(self) -> Statement:

@@ -122,7 +122,7 @@ def user_withdrawn(port: FactsPort, submission: Submission) -> Reason | None:
 
 def grant_not_in_force(port: FactsPort, submission: Submission) -> Reason | None:
     """The grant was in force as of the stamp, or of the arrival where the stamp is ahead."""
-    grant, at = _grant(port, submission), claim.judged_at(submission)
+    grant, at = _grant(port, submission), submission.judged_at
     if grant is None or grant.not_before <= at <= grant.not_after:
         return None
     return GrantNotInForce(grant.not_before, grant.not_after, at)
@@ -195,7 +195,7 @@ def challenge_spent(port: FactsPort, submission: Submission) -> Reason | None:
 
 def restamp(port: FactsPort, submission: Submission) -> Reason | None:
     """An intention whose stamp is ahead is signed again with corrected time; a fact is admitted and marked."""
-    if not claim.is_ahead(submission) or claim.is_fact(submission.signed, submission.content):
+    if not submission.ahead or claim.is_fact(submission.signed, submission.content):
         return None
     return Restamp(submission.received_at)
 

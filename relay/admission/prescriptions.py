@@ -60,7 +60,7 @@ def request(port: FactsPort, submission: Submission) -> Request:
     name = changed_name(said)
     if name is not None:
         prior = prescription(port, patient, name)
-    at, user = claim.judged_at(submission), claim.user(submission)
+    at, user = submission.judged_at, claim.user(submission)
     return Request(patient, said, statement.ref, user, statement.seen, at, submission.received_at, view, prior)
 
 

@@ -43,7 +43,7 @@ def _opened(submission: Submission, said: Open, status: Standing) -> SessionRegi
         status=status,
         opened_by=submission.ref,
         opened_by_user=claim.user(submission),
-        opened_at=claim.judged_at(submission),
+        opened_at=submission.judged_at,
         version=1,
         items=tuple(SessionItem(medicine) for medicine in said.home_medications),
     )

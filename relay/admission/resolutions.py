@@ -130,7 +130,7 @@ def _resolving(port: FactsPort, submission: Submission, content: Resolve, regist
         by=submission.ref,
         user=claim.user(submission),
         target=submission.statement.document,
-        at=claim.judged_at(submission),
+        at=submission.judged_at,
         received_at=submission.received_at,
         resolve=content,
         changes=tuple(changes),

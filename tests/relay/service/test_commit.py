@@ -24,8 +24,10 @@ from crdtmed.aggregates.prescription_draft import (
     Timing,
     group_of,
 )
+from crdtmed.aggregates.registers import decode_register
 from crdtmed.aggregates.stock_item import Movement, MovementType, Receipt, StockRegister
-from crdtmed.documents import log_of, parse
+from crdtmed.contract import Kind
+from crdtmed.documents import DocumentKind, log_of, parse
 from crdtmed.limits import FREE_NUMBERS, SEGMENT_GRACE_MS
 from crdtmed.replica import Replica
 from crdtmed.signed import DigestOf, DocumentDigests, Register, Signed, seal, unseal
@@ -33,8 +35,9 @@ from crdtmed.statement import SignedStatement
 from crdtmed.updates import ItemId, read_relay_update
 from crdtmed.verdict import Flag, Status, Verdict, decode_verdict
 from crdtmed.wire.frames import Want
-from relay.admission.effects import Effect, Move, Note, Put
-from relay.admission.facts import ChallengeState, KnowledgeAnswer
+from relay.admission.admit import JUDGE
+from relay.admission.effects import Decision, Effect, Move, Note, Put, accept
+from relay.admission.facts import ChallengeState, FactsPort, KnowledgeAnswer, Submission
 from relay.applying import apply
 from relay.batch import Batch
 from relay.commit import HandBack, Outcome, Task
@@ -337,6 +340,35 @@ def test_an_effect_the_database_refuses_undoes_that_statement_alone() -> None:
     assert list(world.record.movements()) == []
 
 
+def test_a_register_that_no_model_allows_takes_nothing_but_the_statement_that_wants_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Registers are held against their models once a commit; where one is wrong, it is found whose doing that is."""
+    world = World()
+    tablet = world.tablet()
+    log = world.log("patient/p1")
+    good, bad, other = (given_dose(tablet) for _ in range(3))
+
+    def judged(_: FactsPort, submission: Submission) -> Decision:
+        wrong = submission.ref == bad.statement.ref
+        name, units = ("L8", -1) if wrong else ("L9", 1)
+        return accept(Put("site/ward-a", StockRegister("amox-500", name, "2030-01-01", units, "{capsule}", 1)))
+
+    monkeypatch.setitem(JUDGE, Kind.ADMINISTER, judged)  # type: ignore[arg-type]  # a rule that is wrong, on purpose
+    outcome = world.commit(world.push(tablet, log, tablet.into_log(log, 9, good, bad, other)))
+    assert [(verdict.ref, verdict.status.value, verdict.code) for verdict in verdicts(outcome)] == [
+        (good.statement.ref, "accepted", ""),
+        (bad.statement.ref, "retry", "busy"),
+        (other.statement.ref, "accepted", ""),
+    ]
+    assert [(kind, device) for _, _, kind, device, _ in world.record.alarms()] == [("not_applied", tablet.id)]
+    assert base_of(world, log).values() == [good.encoded, other.encoded]
+    (lot,) = world.record.registers("site/ward-a", "stock")
+    assert decode_register(DocumentKind.SITE, lot.key, lot.value) == StockRegister(
+        "amox-500", "L9", "2030-01-01", 1, "{capsule}", 1
+    )
+
+
 @given(st.integers(0, 5), st.lists(st.integers(1, 12) | st.sampled_from((50, 2**50, 2**50 + 3))))
 def test_a_number_that_was_taken_is_never_thought_free(last: int, numbers: list[int]) -> None:
     """What the record has of before is not known in memory; what is said to be free, really is."""
@@ -490,6 +522,26 @@ def test_another_process_that_wrote_is_noticed_before_anything_is_judged(tmp_pat
         outcomes.append(outcome)
     assert fold(*outcomes).digest() == base_of(world, DRAFTS).digest()
     assert world.verify().findings == ()
+
+
+def test_another_process_that_wrote_is_noticed_again_after_a_commit_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path / "relay.db")
+    other = World.beside(world)
+    tablet = world.tablet()
+    world.commit()
+    other.commit(other.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 8, tablet.dose("p1", "rx1", "5"))))
+
+    def full() -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(world.record, "commit", full)
+        with pytest.raises(OSError, match="no space"):
+            world.commit()
+    assert world.commit().external, "whoever holds the document was not told yet of what the other has written"
+    assert not world.commit().external
 
 
 # ---- what a device that was away gets -------------------------------------------------------------------------------
