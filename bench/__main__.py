@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import peers, report
-from bench.process import python
+from bench.process import SPREAD, python
 from bench.run import RUNS
 
 WORKS: Final = ("w1", "w2", "w2c", "w3", "w3b", "w5", "w5s", "w6")
@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured, in turn")
     parser.add_argument("--works", default=",".join(WORKS), help="workloads, separated by commas")
     parser.add_argument("--peers", default="", help=f"other peers, separated by commas: {','.join(peers.NAMES)}")
+    parser.add_argument("--spread", action="store_true", help="every server has all cores, not one of its own")
     parser.add_argument("--out", type=Path, default=Path("bench-results.json"), help="the JSON file")
     parser.add_argument(
         "--table", type=Path, help="print the tables of an earlier run's JSON file, and measure nothing"
@@ -43,7 +44,9 @@ def main() -> int:
     names = [*OWN, *filter(None, asked.peers.split(","))]
     if names[len(OWN) :]:
         peers.install()
-    made: dict[str, Any] = {"machine": machine(), "versions": versions(names), "runs": []}
+    if asked.spread:
+        os.environ[SPREAD] = "1"
+    made: dict[str, Any] = {"machine": machine() | {"spread": asked.spread}, "versions": versions(names), "runs": []}
     for number in range(asked.rounds):
         for work in asked.works.split(","):
             if number and work in ALONE and len(names) > len(OWN):
@@ -103,6 +106,8 @@ def _print(made: dict[str, Any]) -> None:
         f"{about['date']}, {about['cores']} cores ({about['cpu']}), {about['memory_gb']} GB, {about['system']}, "
         f"load before {about['load_before']:.1f}\n"
     )
+    where = "all cores, the load's with them" if about.get("spread") else "one core, the load on another"
+    print(f"Every server on {where}.\n")
     print(", ".join(f"{name} {number}" for name, number in made["versions"].items()) + "\n")
     print(report.table(made["runs"]) + "\n")
     print(report.goals(made["runs"]))

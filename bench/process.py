@@ -1,4 +1,7 @@
-"""Servers under measurement: each in a process and on a core of its own, with its counters read from ``/proc``."""
+"""Servers under measurement: each in a process and on a core of its own, with its counters read from ``/proc``.
+
+With `SPREAD` in the environment a server has all cores, the load's included.
+"""
 
 import contextlib
 import os
@@ -16,6 +19,7 @@ from typing import Final
 
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
+SPREAD: Final = "BENCH_SPREAD"
 START_S: Final = 30.0
 STOP_S: Final = 10.0
 
@@ -39,6 +43,14 @@ def pin(core: int, pid: int = 0) -> None:
         os.sched_setaffinity(pid, {core})
 
 
+def place_server() -> None:
+    """Puts this process where servers are measured."""
+    if os.environ.get(SPREAD):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    else:
+        pin(SERVER_CORE)
+
+
 def python(module: str, *arguments: str) -> list[str]:
     """The command that runs a module with this interpreter."""
     return [sys.executable, "-m", module, *arguments]
@@ -53,11 +65,11 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(argv: Sequence[str], folder: Path, port: int) -> Iterator[Server]:
-    """Runs a server on the server's core until the block ends; raises `NotStarted`."""
+    """Runs a server on the server's core, or all, until the block ends; raises `NotStarted`."""
     log = folder / "server.log"
     with log.open("ab") as out:
         child = subprocess.Popen(  # noqa: S603 - commands of the benchmark's own
-            argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=lambda: pin(SERVER_CORE)
+            argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=place_server
         )
         try:
             _await(child, port, log)
@@ -98,7 +110,22 @@ def relay(folder: Path, port: int | None = None) -> Iterator[Server]:
         yield server
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that it has started and that still run."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found += family(int(child))
+    return found
+
+
 def cpu_s(pid: int) -> float:
+    """Seconds that a process, its threads and its children have been on a core."""
+    return sum(map(own_cpu_s, family(pid)))
+
+
+def own_cpu_s(pid: int) -> float:
     """Seconds that a process and its threads have been on a core."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -108,7 +135,11 @@ def cpu_s(pid: int) -> float:
 
 
 def memory_mb(pid: int, what: str = "VmRSS") -> float:
-    """Resident memory of a process in MB: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    """Resident memory of a process and its children in MB: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    return sum(_memory_mb(member, what) for member in family(pid))
+
+
+def _memory_mb(pid: int, what: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(what + ":"):
             return int(line.split()[1]) / 1024

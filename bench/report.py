@@ -31,6 +31,7 @@ ROWS: Final = (
     Row("w2", "durable_ms", "W2 2,000 events: told durable, ms"),
     Row("w2", "second_ms", "W2 2,000 events: second device has all, ms"),
     Row("w2", "cpu", "W2 server CPU s"),
+    Row("w2", "main_cpu", "W2 CPU s of the server's first process alone"),
     Row("w2", "load_cpu", "W2 CPU s of both devices"),
     Row("w2c", "second_ms", "W2 with 5 % conflicts: second device has all, ms"),
     Row("w2c", "cpu", "W2 with 5 % conflicts: server CPU s"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import ground, process, world
-from bench.process import cpu_s, database_bytes, memory_mb
+from bench.process import cpu_s, database_bytes, memory_mb, own_cpu_s
 from crdtmed.device.device import Device
 
 EVENTS: Final = 2_000
@@ -58,6 +58,7 @@ async def measure(folder: Path, conflicts: int) -> dict[str, Any]:
             await queue(first, orders, conflicts)
             queued = time.perf_counter() - began
             disk, cpu, own = database_bytes(ground.database(folder / "relay")), cpu_s(server.pid), time.process_time()
+            main = own_cpu_s(server.pid)
             up, down = process.traffic(server)
             began = time.perf_counter()
             told: dict[str, float] = {}
@@ -85,6 +86,7 @@ async def measure(folder: Path, conflicts: int) -> dict[str, Any]:
                 "durable_ms": told["durable"] * 1_000,
                 "second_ms": told["second"] * 1_000,
                 "cpu": cpu_s(server.pid) - cpu,
+                "main_cpu": own_cpu_s(server.pid) - main,
                 "load_cpu": time.process_time() - own,
                 "peak_mb": memory_mb(server.pid, "VmHWM"),
             }

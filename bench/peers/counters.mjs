@@ -23,13 +23,16 @@ export function bytes () {
   return { up, down }
 }
 
-// Seconds on a core, of every thread of the process.
+// Seconds on a core, of every thread of the process and of those that it has started.
 export function cpuOf (pid) {
-  let nanoseconds = 0
+  let seconds = 0
   for (const task of readdirSync(`/proc/${pid}/task`)) {
-    try { nanoseconds += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]) } catch { /* it ended meanwhile */ }
+    try {
+      seconds += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]) / 1e9
+      for (const child of readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean)) seconds += cpuOf(child)
+    } catch { /* it ended meanwhile */ }
   }
-  return nanoseconds / 1e9
+  return seconds
 }
 export const ownCpu = () => { const { user, system } = process.cpuUsage(); return (user + system) / 1e6 }
 export const memoryOf = (pid, what) => Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(new RegExp(`${what}:\\s+(\\d+)`))[1]) / 1024
@@ -49,7 +52,8 @@ export async function start (command, folder) {
   const port = await freePort()
   const [name, ...rest] = command(folder, port)
   const log = openSync(join(folder, 'server.log'), 'a')
-  const child = spawn('taskset', ['-c', '0', name, ...rest], { stdio: ['ignore', log, log], cwd: import.meta.dirname })
+  const cores = process.env.BENCH_SPREAD ? `0-${readdirSync('/sys/devices/system/cpu').filter(each => /^cpu\d+$/.test(each)).length - 1}` : '0'
+  const child = spawn('taskset', ['-c', cores, name, ...rest], { stdio: ['ignore', log, log], cwd: import.meta.dirname })
   closeSync(log)
   const end = performance.now() + 30_000
   while (!await answers(port)) {
