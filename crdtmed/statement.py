@@ -125,7 +125,12 @@ def decode(data: bytes) -> SignedStatement:
 
 def verify(signed: SignedStatement, public: bytes) -> bool:
     """Whether the device with this public key signed these exact bytes."""
-    return keys.verify(public, TAG, signed.body, signed.signature)
+    return signed_by(public, signed.encoded)
+
+
+def signed_by(public: bytes, encoded: bytes) -> bool:
+    """The same of bytes that were not read, or cannot be: False for anything malformed, never an exception."""
+    return keys.verify(public, TAG, encoded[keys.SIGNATURE_BYTES :], encoded[: keys.SIGNATURE_BYTES])
 
 
 def same(one: Statement, other: Statement) -> bool:

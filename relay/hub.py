@@ -22,11 +22,12 @@ from crdtmed.wire import frames
 from crdtmed.wire.frames import Want, encode_frame
 from crdtmed.wire.plain import size_of
 from relay import conversing
+from relay.checks import Check
 from relay.commit import HandBack, Outcome, Push, Request
 from relay.connection import Connection, Counts, Peer
 from relay.fanout import Fanout
 from relay.identity.port import Identity, RandomBytes
-from relay.jobs import Ask, Judge, Read, Slow, Write
+from relay.jobs import Ask, Item, Judge, Read, Slow, Write, to_judge
 from relay.reading import Answers
 from relay.session import Session, State
 from relay.session_events import (
@@ -60,6 +61,7 @@ class Hub:
         self.now_ms = 0
         self.inbox: deque[Judge] = deque()
         self.inbox_bytes = 0
+        self.checks: deque[Check] = deque()
         self.reads: deque[Read] = deque()
         self.writes: deque[Write] = deque()
         self.slow: deque[Slow] = deque()
@@ -216,11 +218,14 @@ class Hub:
     def _judge(
         self,
         connection: Connection,
-        item: Push | Request | HandBack,
+        item: Item,
         size: int,
         publics: dict[str, bytes] | None = None,
     ) -> None:
-        self.inbox.append(Judge(item, publics or {connection.device: connection.public}, size))
+        judge = to_judge(item, publics or {connection.device: connection.public}, size)
+        self.inbox.append(judge)
+        if judge.check is not None:
+            self.checks.append(judge.check)
         self.inbox_bytes += size
         if self.inbox_bytes >= MAX_INBOX_BYTES and not connection.paused:
             connection.paused = True

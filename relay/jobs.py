@@ -4,18 +4,22 @@ A service runs them on its threads, a simulator inline; neither knows what they 
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import msgspec
 
-from crdtmed.statement import verify
+from crdtmed.statement import signed_by
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
+from relay.checks import BULK, Check
 from relay.commit import HandBack, Push, Request
 from relay.reading import Reader
 from relay.session_events import Said
+
+Item = Push | Request | HandBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +57,35 @@ class Ask:
 
 
 class Judge(msgspec.Struct, frozen=True):
-    """A push, a request or what is handed back, to be verified and committed; ``publics`` are its authors' keys."""
+    """A push, a request or what is handed back, to be verified and committed; ``publics`` are its authors' keys.
 
-    item: Push | Request | HandBack
+    With a ``check``, some of its signatures may have been verified elsewhere by the time the writer takes it.
+    """
+
+    item: Item
     publics: dict[str, bytes]
     size: int
+    check: Check | None = None
+
+
+def to_judge(item: Item, publics: dict[str, bytes], size: int) -> Judge:
+    """What waits to be judged; in bulk, it can be verified elsewhere."""
+    return Judge(item, publics, size, Check(_pairs(item, publics)) if len(_said(item)) >= BULK else None)
 
 
 def statements_of(judge: Judge) -> int:
     """How many statements are in it."""
-    return 1 if isinstance(judge.item, Request) else len(judge.item.said)
+    return len(_said(judge.item))
+
+
+def verified_elsewhere(judge: Judge) -> int:
+    """How many of them were verified by another process."""
+    return 0 if judge.check is None else judge.check.answered
 
 
 def take(inbox: deque[Judge], most: int) -> list[Judge]:
-    """The first of what waits, about ``most`` statements; at least one item."""
+    """The first of what waits, about ``most`` statements; at least one item.  What nobody has verified yet is left to
+    whoever takes it."""
     taken: list[Judge] = []
     count = 0
     while inbox:
@@ -74,6 +93,8 @@ def take(inbox: deque[Judge], most: int) -> list[Judge]:
         if taken and count > most:
             break
         taken.append(inbox.popleft())
+        if (check := taken[-1].check) is not None:
+            check.taken = True
     return taken
 
 
@@ -84,20 +105,35 @@ def verified(judge: Judge) -> Judge:
     """
     item = judge.item
     if isinstance(item, HandBack):
-        good = tuple(said for said in item.said if _signed(said, judge.publics))
-        forged = tuple(said.signed.statement.ref for said in item.said if said not in good)
-        return Judge(HandBack(item.connection, item.device, item.document, good, forged), judge.publics, judge.size)
-    public = judge.publics[item.device]
-    every = (item.said,) if isinstance(item, Request) else item.said
-    if all(verify(said.signed, public) for said in every):
+        good = list(_signed(judge))
+        forged = tuple(said.signed.statement.ref for said, is_good in zip(item.said, good, strict=True) if not is_good)
+        kept = tuple(compress(item.said, good))
+        return Judge(HandBack(item.connection, item.device, item.document, kept, forged), judge.publics, judge.size)
+    if all(_signed(judge)):
         return judge
     return Judge(item, {}, judge.size)
 
 
-def _signed(said: Said, publics: Mapping[str, bytes]) -> bool:
-    """Whether its author signed it, as far as the author is known."""
-    public = publics.get(said.signed.statement.device)
-    return public is not None and verify(said.signed, public)
+def _signed(judge: Judge) -> Iterator[bool]:
+    """Of each statement whether its author signed it: as another process has found, else found out here."""
+    if judge.check is None:
+        return (signed_by(public, encoded) for public, encoded in _pairs(judge.item, judge.publics))
+    return (
+        signed_by(public, encoded) if found is None else found
+        for (public, encoded), found in zip(judge.check.pairs, judge.check.found, strict=True)
+    )
+
+
+def _said(item: Item) -> tuple[Said, ...]:
+    return (item.said,) if isinstance(item, Request) else item.said
+
+
+def _pairs(item: Item, publics: Mapping[str, bytes]) -> list[tuple[bytes, bytes]]:
+    """Each statement with the key that it should be signed with: no key at all where its author is not known."""
+    if isinstance(item, HandBack):
+        return [(publics.get(said.signed.statement.device, b""), said.signed.encoded) for said in item.said]
+    public = publics[item.device]
+    return [(public, said.signed.encoded) for said in _said(item)]
 
 
 def read_all(reader: Reader, reads: Sequence[Read]) -> list[tuple[Read, Any]]:

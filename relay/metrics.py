@@ -100,6 +100,10 @@ def _process(service: Service) -> Iterable[Metric]:
     for (status, reason), count in sorted(timings.judged.items()):
         judged.add_metric([status, reason], count)
     yield judged
+    signatures = CounterMetricFamily("crdtmed_signatures", "Signatures checked, by where", labels=["where"])
+    for where, count in timings.signatures.items():
+        signatures.add_metric([where], count)
+    yield signatures
     yield _histogram("crdtmed_commit_seconds", "Time of commits", timings.commit)
     yield _histogram("crdtmed_fan_out_seconds", "Time of the fan-out after a commit", timings.fan_out)
     yield CounterMetricFamily("crdtmed_commits_failed", "Commits that failed", timings.failed)

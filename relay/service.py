@@ -6,25 +6,25 @@ to the loop.  Nothing is told to anybody before the commit that it belongs to ha
 
 import asyncio
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 from crdtmed.ids import split_ref
 from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.batch import Batch
 from relay.commit import Outcome, Task, commit_batch
 from relay.connection import Connection, Peer
+from relay.executors import Here, cores
 from relay.hub import Hub
 from relay.identity.keyring import Keyring, keyring
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
 from relay.identity.service import open_identity
-from relay.jobs import Judge, Read, Slow, Write, read_all, statements_of, take
+from relay.jobs import Judge, Read, Slow, Write, read_all, statements_of, take, verified_elsewhere
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
@@ -35,6 +35,7 @@ from relay.storage.record import SqlRecord
 from relay.storage.sql import impatient
 from relay.storage.sqlite import open_sqlite
 from relay.timings import Timings
+from relay.verifiers import Verifiers, how_many
 from relay.writer import Committed, Writer
 
 LOG: Final = logging.getLogger(NAME)
@@ -56,30 +57,13 @@ ENOUGH_BYTES: Final = 32_768
 """With so much waiting, the next commit waits no longer."""
 
 T = TypeVar("T")
-P = ParamSpec("P")
-
-
-def cores() -> int:
-    """On how many cores this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Here(Executor):
-    """Runs what it is given at once, on the thread that gives it."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - whoever waits for the future gets it
-            future.set_exception(error)
-        return future
 
 
 class Service:
     """A relay on the database at ``path``; `start` it on a loop, then hand it connections.
 
-    ``now`` gives milliseconds since the Unix epoch, ``random`` cryptographic bytes.
+    ``now`` gives milliseconds since the Unix epoch, ``random`` cryptographic bytes; so many processes of ``verifiers``
+    check signatures of what comes in bulk.
     """
 
     def __init__(
@@ -90,6 +74,7 @@ class Service:
         knowledge: KnowledgeBase,
         now: Callable[[], int],
         random: RandomBytes,
+        verifiers: int = 0,
     ) -> None:
         self.now: Final = now
         self.random: Final = random
@@ -106,6 +91,7 @@ class Service:
         self._reading = open_sqlite(path, read_only=True)
         self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
         self.hub: Final = Hub(self.identity, random)
+        self.verifiers: Final = Verifiers(verifiers, self.hub.checks)
         self._threads: dict[str, Executor] = {
             name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "slow")
         }
@@ -126,6 +112,7 @@ class Service:
     async def start(self) -> None:
         """Begins to work on the running loop."""
         self._loop = asyncio.get_running_loop()
+        await self.verifiers.start()
         self._tick()
         self._poll()
 
@@ -141,6 +128,7 @@ class Service:
             self._idle.clear()
             self.pump()
             await self._idle.wait()
+        self.verifiers.stop()
         for pool in self._threads.values():
             pool.shutdown()
         self._reading.close()
@@ -210,6 +198,7 @@ class Service:
             slow = hub.slow.popleft()
             self._run("slow", slow.run, lambda result, error: self._did_slow(slow, result, error))
         self._pump_writer()
+        self.verifiers.feed()  # with what the writer has not just taken
 
     def _pump_writer(self) -> None:
         hub = self.hub
@@ -221,7 +210,9 @@ class Service:
             self._run("write", lambda: self._writer.tasks(writes), self._did_write)
         elif hub.inbox and not self._gathering():
             judges = take(hub.inbox, MAX_BATCH_STATEMENTS)
-            if self._quick and sum(map(statements_of, judges)) <= self._few:
+            count = sum(map(statements_of, judges))
+            self.timings.verified(count, sum(map(verified_elsewhere, judges)))
+            if self._quick and count <= self._few:
                 self._at_once(judges)
             else:
                 self._judge(judges)
@@ -393,4 +384,6 @@ def open_service(
     `relay.storage.migrations.SchemaTooNew` or `relay.identity.directory.AnotherIdentity`; each says what to do.
     """
     ring = keyring(secrets_in_force(settings))
-    return Service(database_of(settings), ring, terms_of(settings), knowledge, now or clock_of(settings), random)
+    verifiers = how_many(settings.verifiers, cores())
+    clock = now or clock_of(settings)
+    return Service(database_of(settings), ring, terms_of(settings), knowledge, clock, random, verifiers)

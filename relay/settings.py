@@ -16,6 +16,8 @@ from crdtmed.limits import MAX_GRANT_HOURS, MAX_OFFLINE_LEASE_HOURS, MIN_OFFLINE
 
 PREFIX: Final = "CRDTMED_RELAY_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+MAX_VERIFIERS: Final = 16
+"""Each takes some 30 MB."""
 PLAINTEXT_WORDS: Final = "behind a proxy that ends TLS"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -27,7 +29,8 @@ class Settings:
     ``folder`` holds database and keys.  ``passphrase_file`` names the file with the passphrase of the relay's keys.
     ``plaintext`` must say `PLAINTEXT_WORDS` for listening without TLS on an address that is not loopback.
     ``knowledge_url`` is the base of a CDS Hooks service; without it the embedded rules answer.  ``exercise_clock`` is
-    for exercises alone: a file that sets the relay's clock ahead (`crdtmed.exercise`).
+    for exercises alone: a file that sets the relay's clock ahead (`crdtmed.exercise`).  ``verifiers`` is how many
+    processes check signatures beside the writer; None: as many as there are other cores, a few at most.
     """
 
     folder: Path = Path("relay-data")
@@ -43,6 +46,7 @@ class Settings:
     grant_hours: int = 36
     knowledge_url: str = ""
     log_level: LogLevel = "info"
+    verifiers: int | None = None
     exercise_clock: Path | None = None
 
 
@@ -86,7 +90,7 @@ def read_settings(text: str | None, environment: Mapping[str, str]) -> Settings:
 
 def _value(name: str, raw: Any) -> Any:
     of = _TYPES[name]
-    if of is int:
+    if of in (int, int | None):
         if isinstance(raw, bool) or not isinstance(raw, int | str):
             raise ValueError(f"is {raw!r}: write a whole number")
         try:
@@ -129,6 +133,7 @@ def _problems(settings: Settings) -> list[str]:
             "hours",
         ),
         *_range("emergency_lease_hours", settings.emergency_lease_hours, 0, 24, "hours"),
+        *_range("verifiers", settings.verifiers or 0, 0, MAX_VERIFIERS, "processes"),
         *_range("grant_hours", settings.grant_hours, 1, MAX_GRANT_HOURS, "hours"),
     ]
     if (settings.tls_certificate is None) != (settings.tls_key is None):

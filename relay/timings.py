@@ -23,12 +23,19 @@ class Histogram:
 
 @dataclass(slots=True)
 class Timings:
-    """Commits of statements and their fan-out, commits that failed, and the verdicts by status and reason."""
+    """Commits of statements and their fan-out, commits that failed, the verdicts by status and reason, and the
+    signatures by where they were checked."""
 
     commit: Histogram = field(default_factory=Histogram)
     fan_out: Histogram = field(default_factory=Histogram)
     failed: int = 0
     judged: dict[tuple[str, str], int] = field(default_factory=dict)
+    signatures: dict[str, int] = field(default_factory=lambda: {"writer": 0, "verifiers": 0})
+
+    def verified(self, count: int, elsewhere: int) -> None:
+        """So many more signatures, ``elsewhere`` of them checked by other processes."""
+        self.signatures["writer"] += count - elsewhere
+        self.signatures["verifiers"] += elsewhere
 
     @property
     def commits(self) -> int:

@@ -37,7 +37,7 @@ def test_every_setting_can_be_given_either_way(tmp_path: Path) -> None:
         "folder": "f", "passphrase_file": str(file), "name": "r2", "listen_host": "::1", "listen_port": "0",
         "tls_certificate": str(file), "tls_key": str(file), "plaintext": "", "offline_lease_hours": "4",
         "emergency_lease_hours": "0", "grant_hours": "1", "knowledge_url": "https://kb.example/cds",
-        "log_level": "debug", "exercise_clock": str(file),
+        "log_level": "debug", "exercise_clock": str(file), "verifiers": "0",
     }  # fmt: skip
     assert set(given) == {field.name for field in fields(Settings)}
     toml = "".join(
@@ -65,6 +65,9 @@ def test_every_setting_can_be_given_either_way(tmp_path: Path) -> None:
         ("offline_lease_hours = 73", "offline_lease_hours: is 73"),
         ("emergency_lease_hours = 25", "emergency_lease_hours: is 25"),
         ("grant_hours = 0", "grant_hours: is 0"),
+        ("verifiers = 17", "verifiers: is 17: write 0 to 16 processes"),
+        ("verifiers = -1", "verifiers: is -1"),
+        ("verifiers = 'all'", "verifiers: is 'all': write a whole number"),
         ("log_level = 'loud'", "log_level: is 'loud': write one of debug, info, warning, error"),
         ("name = 'Relay One'", "name: is 'Relay One'"),
         ("name = ''", "name: is ''"),

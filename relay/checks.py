@@ -1,0 +1,162 @@
+"""Signatures that are checked in processes beside the writer: what is to be found out, and a line to one of them.
+
+Nothing here does I/O, and nothing here is trusted with more than speed: of what has no answer when the writer wants it,
+the writer finds out itself.  A frame is its length in four bytes and so many bytes of MessagePack.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from crdtmed.codec import Undecodable, decoder, encode
+from crdtmed.limits import MAX_STATEMENT_BYTES
+from crdtmed.statement import signed_by
+
+BULK: Final = 32
+"""Statements in an item, from which on somebody else is asked; for fewer, asking takes longer than it saves."""
+SHARE: Final = 32
+"""Statements in one question, some 2 ms of work."""
+MAX_OPEN: Final = 4
+"""Questions that one process has at a time: enough to keep it busy while the loop does something else, and few, since
+those that the writer does not wait for were asked in vain."""
+MAX_FRAME_BYTES: Final = SHARE * (MAX_STATEMENT_BYTES + 64)
+_LENGTH_BYTES: Final = 4
+
+
+class Garbled(ValueError):
+    """A line does not carry what it should; the message says what came."""
+
+
+class Ask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Of each pair of a public key and a signed statement: did the one sign the other?"""
+
+    number: int
+    pairs: tuple[tuple[bytes, bytes], ...]
+
+
+class Found(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The answers to the question of that number, in its order."""
+
+    number: int
+    good: tuple[bool, ...]
+
+
+_read_ask: Final = decoder(Ask, MAX_FRAME_BYTES)
+_read_found: Final = decoder(Found, MAX_FRAME_BYTES)
+
+
+@dataclass(slots=True, eq=False)
+class Check:
+    """The signatures of one item: ``pairs`` of public key and signed statement, and of each what was found so far.
+
+    The loop alone fills it in, and nobody any more once the writer has ``taken`` it.
+    """
+
+    pairs: Sequence[tuple[bytes, bytes]]
+    found: list[bool | None] = field(init=False)
+    asked: int = 0
+    taken: bool = False
+
+    def __post_init__(self) -> None:
+        self.found = [None] * len(self.pairs)
+
+    @property
+    def answered(self) -> int:
+        """How many signatures somebody else has checked."""
+        return len(self.found) - self.found.count(None)
+
+
+def next_unasked(checks: deque[Check]) -> Check | None:
+    """The first that has something left to ask; those before it are dropped."""
+    while checks:
+        if not checks[0].taken and checks[0].asked < len(checks[0].pairs):
+            return checks[0]
+        checks.popleft()
+    return None
+
+
+class Cutter:
+    """Cuts what arrives into frames."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that are whole now; raises `Garbled` for one longer than any may be."""
+        self._held += data
+        whole: list[bytes] = []
+        while len(self._held) >= _LENGTH_BYTES:
+            end = _LENGTH_BYTES + int.from_bytes(self._held[:_LENGTH_BYTES], "big")
+            if end > _LENGTH_BYTES + MAX_FRAME_BYTES:
+                raise Garbled(f"a frame of {end - _LENGTH_BYTES} bytes, at most {MAX_FRAME_BYTES} are read")
+            if len(self._held) < end:
+                break
+            whole.append(bytes(self._held[_LENGTH_BYTES:end]))
+            del self._held[:end]
+        return whole
+
+
+def _frame(value: Ask | Found) -> bytes:
+    data = encode(value)
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+def answer(question: bytes) -> bytes:
+    """The frame that answers a frame's content; raises `Garbled` where that is no question."""
+    try:
+        ask = _read_ask(question)
+    except Undecodable as error:
+        raise Garbled(str(error)) from None
+    return _frame(Found(ask.number, tuple(signed_by(public, encoded) for public, encoded in ask.pairs)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A question under way: ``count`` signatures of a check from ``first`` on."""
+
+    number: int
+    check: Check
+    first: int
+    count: int
+
+
+class Line:
+    """The relay's end of the line to one process.
+
+    An answer counts for the oldest open question, all of it, or not at all.
+    """
+
+    def __init__(self) -> None:
+        self._cutter = Cutter()
+        self._open: deque[_Share] = deque()
+        self._number = 0
+
+    @property
+    def open(self) -> int:
+        """Questions that have no answer yet."""
+        return len(self._open)
+
+    def ask(self, check: Check) -> bytes:
+        """The bytes that ask for the next share of a check."""
+        pairs = tuple(check.pairs[check.asked : check.asked + SHARE])
+        self._number += 1
+        self._open.append(_Share(self._number, check, check.asked, len(pairs)))
+        check.asked += len(pairs)
+        return _frame(Ask(self._number, pairs))
+
+    def receive(self, data: bytes) -> None:
+        """Fills in what is answered; raises `Garbled` for what answers no open question, with nothing of it taken."""
+        for frame in self._cutter.feed(data):
+            try:
+                found = _read_found(frame)
+            except Undecodable as error:
+                raise Garbled(str(error)) from None
+            share = self._open[0] if self._open else None
+            if share is None or (found.number, len(found.good)) != (share.number, share.count):
+                raise Garbled(f"an answer to {found.number} for {len(found.good)} statements, which is not due")
+            self._open.popleft()
+            if not share.check.taken:
+                share.check.found[share.first : share.first + share.count] = found.good

@@ -1,0 +1,161 @@
+"""The processes that check signatures beside the writer: started, fed, and done without where they fail.
+
+Nobody waits for them.  One that dies, hangs or talks nonsense costs what it was asked about, which the writer then
+checks itself; a relay that dies leaves none behind, since each ends when its line does.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from relay.checks import MAX_OPEN, Check, Garbled, Line, next_unasked
+from relay.logs import event
+
+MAX_AUTOMATIC: Final = 4
+"""Processes that are started where no setting says how many: the writer judges no faster than so many verify."""
+RESTARTS: Final = 8
+"""Processes that are started anew in a relay's life; then it goes on with those that are left."""
+RESTART_S: Final = 1.0
+"""After that time, so that what keeps one from starting may pass."""
+COMMAND: Final = (sys.executable, "-P", "-m", "relay.verifier")
+
+
+def how_many(setting: int | None, cores: int) -> int:
+    """Processes for a relay on so many cores: what the setting says, else one for each core but the writer's."""
+    return min(cores - 1, MAX_AUTOMATIC) if setting is None else setting
+
+
+def _path() -> str:
+    """Where a process looks for its code: first where this very code lies, whatever folder the relay was started in."""
+    return os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
+
+
+class Verifier(asyncio.Protocol):
+    """One process and the line to it."""
+
+    def __init__(self, owner: "Verifiers", process: "subprocess.Popen[bytes]", end: socket.socket) -> None:
+        self.line: Final = Line()
+        self.process: Final = process
+        self._end: Final = end
+        self._owner: Final = owner
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._owner.feed()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self.line.receive(data)
+        except Garbled:
+            self._owner.ended(self, "garbled")
+        else:
+            self._owner.feed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.ended(self, "hung_up")
+
+    @property
+    def free(self) -> bool:
+        """Whether it takes another question."""
+        return self._transport is not None and self.line.open < MAX_OPEN
+
+    def ask(self, check: Check) -> None:
+        """Asks for the next share of a check."""
+        assert self._transport is not None
+        self._transport.write(self.line.ask(check))
+
+    def end(self) -> None:
+        """Ends it at once: it holds nothing that could be lost."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        else:
+            self._end.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class Verifiers:
+    """So many processes, which are asked about ``checks``, the first first, as long as they stand unanswered in it."""
+
+    def __init__(self, count: int, checks: deque[Check], command: Sequence[str] = COMMAND) -> None:
+        self._count: Final = count
+        self._checks: Final = checks
+        self._command: Final = command
+        self._restarts = RESTARTS
+        self._starting: set[asyncio.Task[None]] = set()
+        self.all: list[Verifier] = []
+
+    async def start(self) -> None:
+        """Starts them on the running loop; one that cannot be is tried again later."""
+        for _ in range(self._count):
+            await self._start_one()
+
+    def feed(self) -> None:
+        """Asks those that are free, as long as there is something to ask."""
+        if not self._count:
+            self._checks.clear()
+        while (check := next_unasked(self._checks)) is not None:
+            free = [each for each in self.all if each.free]
+            if not free:
+                return
+            min(free, key=lambda each: each.line.open).ask(check)
+
+    def stop(self) -> None:
+        """Ends them all."""
+        for task in self._starting:
+            task.cancel()
+        held, self.all = self.all, []
+        for each in held:
+            each.end()
+
+    def ended(self, verifier: Verifier, why: str) -> None:
+        """One is of no use any more."""
+        if verifier in self.all:
+            self.all.remove(verifier)
+            verifier.end()
+            self._again(why)
+
+    def _again(self, why: str) -> None:
+        event("verifier_ended", logging.WARNING, code=why, count=self._restarts)
+        if self._restarts:
+            self._restarts -= 1
+            task = asyncio.ensure_future(self._start_later())
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _start_later(self) -> None:
+        await asyncio.sleep(RESTART_S)
+        await self._start_one()
+
+    async def _start_one(self) -> None:
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            self._again("not_started")
+            return
+        with theirs:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - a command of the relay's own
+                    self._command,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=os.environ | {"PYTHONPATH": _path()},
+                )
+            except OSError:
+                ours.close()
+                self._again("not_started")
+                return
+        verifier = Verifier(self, process, ours)
+        self.all.append(verifier)
+        await asyncio.get_running_loop().create_unix_connection(lambda: verifier, sock=ours)
