@@ -1,5 +1,6 @@
 """The relay as a running thing: one thread that verifies and writes, one that reads, and the loop between them.
 
+What comes in bulk is verified by other processes meanwhile, as far as they are quick enough (`relay.verifiers`).
 `Service` is everything but the sockets (`relay.app`): it runs the hub's jobs on threads and brings their results back
 to the loop.  Nothing is told to anybody before the commit that it belongs to has returned.
 """

@@ -24,7 +24,7 @@ RESTARTS: Final = 8
 """Processes that are started anew in a relay's life; then it goes on with those that are left."""
 RESTART_S: Final = 1.0
 """After that time, so that what keeps one from starting may pass."""
-COMMAND: Final = (sys.executable, "-P", "-m", "relay.verifier")
+COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "relay.verifier")
 
 
 def how_many(setting: int | None, cores: int) -> int:
@@ -40,10 +40,9 @@ def _path() -> str:
 class Verifier(asyncio.Protocol):
     """One process and the line to it."""
 
-    def __init__(self, owner: "Verifiers", process: "subprocess.Popen[bytes]", end: socket.socket) -> None:
+    def __init__(self, owner: "Verifiers", process: "subprocess.Popen[bytes]") -> None:
         self.line: Final = Line()
         self.process: Final = process
-        self._end: Final = end
         self._owner: Final = owner
         self._transport: asyncio.Transport | None = None
 
@@ -75,22 +74,19 @@ class Verifier(asyncio.Protocol):
 
     def end(self) -> None:
         """Ends it at once: it holds nothing that could be lost."""
+        self.process.kill()
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
-        else:
-            self._end.close()
-        self.process.kill()
         self.process.wait()
 
 
 class Verifiers:
     """So many processes, which are asked about ``checks``, the first first, as long as they stand unanswered in it."""
 
-    def __init__(self, count: int, checks: deque[Check], command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, count: int, checks: deque[Check]) -> None:
         self._count: Final = count
         self._checks: Final = checks
-        self._command: Final = command
         self._restarts = RESTARTS
         self._starting: set[asyncio.Task[None]] = set()
         self.all: list[Verifier] = []
@@ -146,7 +142,7 @@ class Verifiers:
         with theirs:
             try:
                 process = subprocess.Popen(  # noqa: S603 - a command of the relay's own
-                    self._command,
+                    COMMAND,
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -156,6 +152,6 @@ class Verifiers:
                 ours.close()
                 self._again("not_started")
                 return
-        verifier = Verifier(self, process, ours)
+        verifier = Verifier(self, process)
         self.all.append(verifier)
         await asyncio.get_running_loop().create_unix_connection(lambda: verifier, sock=ours)

@@ -20,6 +20,7 @@ DISPENSING: Final = "relay/admission/dispensing.py"
 COMMIT: Final = "relay/commit.py"
 ADMISSION: Final = ("tests/relay/admission",)
 COMMITTING: Final = ("tests/relay/service/test_commit.py",)
+VERIFYING: Final = ("tests/relay/test_checks.py", "tests/relay/service/test_verifying.py")
 DEVICE: Final = ("tests/device",)
 CORE: Final = (
     "tests/test_statement.py",
@@ -64,9 +65,47 @@ MUTANTS: Final = (
     Mutant(
         "signature_skipped",
         "relay/jobs.py",
-        "if all(verify(said.signed, public) for said in every):",
+        "if all(_signed(judge)):",
         "if True:",
         ("tests/attacks", "tests/relay/service"),
+    ),
+    Mutant(
+        "verifiers_ignored",
+        "relay/jobs.py",
+        "signed_by(public, encoded) if found is None else found",
+        "signed_by(public, encoded)",
+        VERIFYING,
+    ),
+    Mutant(
+        "unanswered_is_good",
+        "relay/jobs.py",
+        "signed_by(public, encoded) if found is None else found",
+        "found is not False",
+        VERIFYING,
+    ),
+    Mutant(
+        "answer_to_another_question",
+        "relay/checks.py",
+        "(found.number, len(found.good)) != (share.number, share.count)",
+        "len(found.good) != share.count",
+        VERIFYING,
+    ),
+    Mutant(
+        "answer_at_another_place",
+        "relay/checks.py",
+        "found[share.first : share.first + share.count] =",
+        "found[: share.count] =",
+        VERIFYING,
+    ),
+    Mutant("answer_after_all", "relay/checks.py", "if not share.check.taken:", "if True:", VERIFYING),
+    Mutant("verifier_unburied", "relay/verifiers.py", "        self.process.wait()\n", "", VERIFYING),
+    Mutant("verifier_for_ever", "relay/verifiers.py", "        if self._restarts:\n", "        if True:\n", VERIFYING),
+    Mutant(
+        "verifier_takes_signals",
+        "relay/verifier.py",
+        "signal.signal(number, signal.SIG_IGN)",
+        "signal.signal(number, signal.SIG_DFL)",
+        VERIFYING,
     ),
     Mutant(
         "loop_waits_for_others",

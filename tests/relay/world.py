@@ -225,10 +225,10 @@ class World:
         )
         return Tablet(device, signer, read(Grant, granted), self.random, self.now, self.ring.relay.public)
 
-    def service(self) -> Service:
+    def service(self, verifiers: int = 0) -> Service:
         """A relay on this world's database (which is a file); the world itself writes nothing meanwhile."""
         assert self.path != ":memory:"
-        return Service(Path(self.path), self.ring, self.terms, self.knowledge, self.now, self.random)
+        return Service(Path(self.path), self.ring, self.terms, self.knowledge, self.now, self.random, verifiers)
 
     def log(self, scope: str) -> str:
         """Today's segment of a scope's log."""

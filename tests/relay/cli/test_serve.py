@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import select
 import shutil
 import signal
 import socket
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,42 @@ def test_after_a_crash_it_starts_without_a_hand(desk: Desk) -> None:
     with served(desk.folder) as relay:
         assert httpx.get(f"{relay.url}/readyz").json() == {"status": "ready", "knowledge": None}
         assert relay.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_however_it_ends_none_of_its_processes_is_left(desk: Desk, number: signal.Signals) -> None:
+    assert desk.run("init").status == 0
+    with served(desk.folder, CRDTMED_RELAY_VERIFIERS="2") as relay, ExitStack() as held:
+        pids = children(relay.process.pid)
+        assert len(pids) == 2
+        poll = select.poll()
+        for pid in pids:
+            ended = os.pidfd_open(pid)
+            held.callback(os.close, ended)
+            poll.register(ended, select.POLLIN)
+        assert relay.stop(number) == (0 if number is signal.SIGTERM else -number)
+        over: set[int] = set()
+        while len(over) < len(pids):
+            found = [ended for ended, _ in poll.poll(60_000)]
+            assert found, "it waits for a relay that is gone"
+            over.update(found)
+            for each in found:
+                poll.unregister(each)
+
+
+@pytest.mark.parametrize(("setting", "count"), [("0", 0), ("1", 1)])
+def test_a_setting_says_how_many_processes_check_signatures(desk: Desk, setting: str, count: int) -> None:
+    assert desk.run("init").status == 0
+    with served(desk.folder, CRDTMED_RELAY_VERIFIERS=setting) as relay:
+        assert len(children(relay.process.pid)) == count
+        assert metrics(relay.url)["crdtmed_signatures_total", "verifiers"] == 0
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
 
 
 def failed(*argv: object, **environment: str) -> str:
@@ -272,6 +310,7 @@ def test_metrics_count_what_happened(desk: Desk) -> None:
         assert 1 <= commits <= 4
         assert now["crdtmed_commit_seconds_bucket", "+Inf"] == commits == now["crdtmed_fan_out_seconds_count",]
         assert now["crdtmed_commit_seconds_sum",] > 0
+        assert now["crdtmed_signatures_total", "writer"] == 4
         assert now["crdtmed_open_conflicts",] == 1
         assert now["crdtmed_open_quarantine",] == 0
         assert (now["crdtmed_devices", "online"], now["crdtmed_devices", "revoked"]) == (1, 1)

@@ -20,9 +20,9 @@ class Running:
         self.service: Service | None = None
 
     @asynccontextmanager
-    async def up(self) -> AsyncIterator[Service]:
+    async def up(self, verifiers: int = 0) -> AsyncIterator[Service]:
         """The relay, for as long as the block lasts; may be used again, as a restart."""
-        service = self.world.service()
+        service = self.world.service(verifiers)
         self.service = service
         async with serving(service) as port:
             self.port = port
