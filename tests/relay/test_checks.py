@@ -109,6 +109,7 @@ def test_shares_of_a_check_are_asked_in_turn_and_their_answers_filled_in() -> No
         framed(b""),
         b"\xff" * 8,
     ],
+    ids=["the next", "none", "one too few", "one too many", "empty", "numbers", "no value", "nothing", "endless"],
 )
 def test_an_answer_to_something_else_counts_for_nothing(reply: bytes) -> None:
     line, check = Line(), unread()
