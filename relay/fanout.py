@@ -62,7 +62,8 @@ class Fanout:
             return None
         standing = self.standing.get(document)
         if standing is not None and standing[1] > position:
-            # It was read before a commit that has been spread since.
+            # It was read before a commit that has been spread since, perhaps to this very one, which asked twice.
+            held[document] = BEHIND
             return (epoch, position)
         self.standing[document] = (epoch, position)
         held[document] = position

@@ -354,7 +354,7 @@ def test_a_register_that_no_model_allows_takes_nothing_but_the_statement_that_wa
         name, units = ("L8", -1) if wrong else ("L9", 1)
         return accept(Put("site/ward-a", StockRegister("amox-500", name, "2030-01-01", units, "{capsule}", 1)))
 
-    monkeypatch.setitem(JUDGE, Kind.ADMINISTER, judged)  # type: ignore[arg-type]  # a rule that is wrong, on purpose
+    monkeypatch.setitem(JUDGE, Kind.ADMINISTER, judged)  # a rule that is wrong, on purpose
     outcome = world.commit(world.push(tablet, log, tablet.into_log(log, 9, good, bad, other)))
     assert [(verdict.ref, verdict.status.value, verdict.code) for verdict in verdicts(outcome)] == [
         (good.statement.ref, "accepted", ""),

@@ -63,6 +63,19 @@ def test_a_document_that_was_made_while_it_was_read_is_read_again() -> None:
     assert fanout.caught(1, "doc", "", 0) == ("", 0)
 
 
+def test_who_asks_twice_is_sent_nothing_that_does_not_follow_the_second_answer() -> None:
+    """The second answer, read before a commit that was spread to the first, takes the device back."""
+    fanout = Fanout()
+    fanout.want(1, "doc")
+    fanout.want(1, "doc")
+    assert fanout.caught(1, "doc", EPOCH, 3) is None
+    assert sent(fanout, doc=change(4)).keys() == {1}
+    assert fanout.caught(1, "doc", EPOCH, 3) == (EPOCH, 3), "it stands at 3 again"
+    assert sent(fanout, doc=change(5)) == {}, "nothing before it was told of 4"
+    assert fanout.caught(1, "doc", EPOCH, 5) is None
+    assert sent(fanout, doc=change(6)) == {1: [("doc", 6, (b"\x06",))]}
+
+
 def test_a_hole_is_never_papered_over() -> None:
     fanout = Fanout()
     fanout.want(1, "doc")
