@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +64,7 @@ def caught_by(tree: Path, mutant: Mutant, seeds: int) -> str | None:
         if done.returncode:
             failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))]
             return failed[0].split(" - ")[0] if failed else f"{tests} (exit {done.returncode})"
-    done = _run(tree, ["tests.simulation", "--seeds", str(seeds), "--no-shrink"])
+    done = _run(tree, ["tests.simulation", "--seeds", str(seeds), "--no-shrink", "--workers", "1"])
     if done is None:
         return "the simulation (it hangs)"
     if not done.returncode:
@@ -72,28 +73,35 @@ def caught_by(tree: Path, mutant: Mutant, seeds: int) -> str | None:
     return f"{len(json.loads(last)['failures'])} of {seeds} seeds" if last.startswith("{") else "the simulation"
 
 
+def tried_on_a_copy(mutant: Mutant, seeds: int) -> tuple[bool, str]:
+    """Whether anything notices the mutant in a copy of the tree, and what."""
+    with tempfile.TemporaryDirectory(prefix="crdtmed-mutant-") as folder:
+        tree = Path(folder)
+        copied(tree)
+        try:
+            broken(tree, mutant)
+        except ValueError as error:
+            return False, f"{error}: write the mutant anew"
+        caught = caught_by(tree, mutant, seeds)
+    return caught is not None, caught or "SURVIVES"
+
+
 def main() -> int:
     """Tries the mutants that the arguments name, or all; 1 where one survives."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="mutants at a time")
     given = parser.parse_args()
     survivors: list[str] = []
     wanted = [mutant for mutant in MUTANTS if not given.names or mutant.name in given.names]
-    for mutant in wanted:
-        with tempfile.TemporaryDirectory(prefix="crdtmed-mutant-") as folder:
-            tree = Path(folder)
-            copied(tree)
-            try:
-                broken(tree, mutant)
-            except ValueError as error:
-                print(f"{error}: write the mutant anew", flush=True)
-                survivors.append(mutant.name)
-                continue
-            caught = caught_by(tree, mutant, given.seeds)
-        print(f"{mutant.name}: {caught or 'SURVIVES'}", flush=True)
-        if caught is None:
-            survivors.append(mutant.name)
+    with ThreadPoolExecutor(given.workers) as pool:
+        tried = {pool.submit(tried_on_a_copy, mutant, given.seeds): mutant for mutant in wanted}
+        for done in as_completed(tried):
+            caught, says = done.result()
+            print(f"{tried[done].name}: {says}", flush=True)
+            if not caught:
+                survivors.append(tried[done].name)
     print(json.dumps({"mutants": len(wanted), "caught": len(wanted) - len(survivors), "survivors": survivors}))
     return 1 if survivors else 0
 

@@ -319,5 +319,14 @@ MUTANTS: Final = (
     ),
     Mutant("lease_kept", "crdtmed/device/lease.py", "if lease.serial < mark.lease:", "if False:", DEVICE),
     Mutant("plain_store", "crdtmed/device/store_database.py", "if start == PLAIN_HEADER:", "if False:", DEVICE),
+    Mutant(
+        "asked_twice_goes_on",
+        "relay/fanout.py",
+        "held[document] = BEHIND\n            return",
+        "return",
+        ("tests/relay/service/test_fanout.py",),
+    ),
+    Mutant("registers_unseen", COMMIT, "random, careful=True)", "random)", COMMITTING),
+    Mutant("others_forgotten", COMMIT, "live.version = version\n", "pass\n", COMMITTING),
 )
 """Every mutant; each is caught, or gets a test."""
