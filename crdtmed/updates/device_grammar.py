@@ -5,7 +5,8 @@ the one root, an empty delete set.  Nothing else that Yjs can say is read: a dev
 nest or format.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from crdtmed.limits import (
@@ -55,7 +56,7 @@ def write_array_update(client: int, clock: int, origin: ItemId | None, values: S
         _in_range("clock", origin.clock, MAX_CLOCK - 1)
         if origin.client == client and origin.clock != clock - 1:
             raise ValueError(f"origin {origin.clock} is not this client's previous item {clock - 1}")
-    return _closed([_head(client, clock, len(values), structs=1), array_item(origin, values)])
+    return _closed([_head(client, clock, len(values), structs=1), *array_item(origin, values)])
 
 
 def read_device_update(data: bytes, root: Root, known: Mapping[int, int] | None = None) -> DeviceUpdate:
@@ -78,13 +79,14 @@ def map_item(key: str, value: bytes) -> bytes:
     """The struct that inserts ``value`` under ``key``."""
     if not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
         raise ValueError(f"key {key[:40]!r} is not 1..{MAX_KEY_CHARS} characters of printable ASCII")
-    return b"".join((MAP_ITEM, write_uint(len(key)), key.encode("ascii"), b"\x01", *_buffer(value)))
+    return b"".join((MAP_ITEM, write_uint(len(key)), key.encode("ascii"), b"\x01", _before(len(value)), value))
 
 
-def array_item(origin: ItemId | None, values: Iterable[bytes]) -> bytes:
-    """The struct that appends ``values`` behind ``origin``."""
-    buffers = [part for value in values for part in _buffer(value)]
-    return b"".join((array_place(origin, deleted=False), write_uint(len(buffers) // 2), *buffers))
+def array_item(origin: ItemId | None, values: Sequence[bytes]) -> list[bytes]:
+    """The struct that appends ``values`` behind ``origin``, in parts: joined once, with what stands around it."""
+    parts = [array_place(origin, deleted=False), write_uint(len(values))]
+    parts += [part for value in values for part in (_before(len(value)), value)]
+    return parts
 
 
 def array_place(origin: ItemId | None, *, deleted: bool) -> bytes:
@@ -120,10 +122,12 @@ def _in_range(what: str, value: int, most: int) -> None:
         raise ValueError(f"{what} {value} is outside 0..{most}")
 
 
-def _buffer(value: bytes) -> tuple[bytes, bytes]:
-    if len(value) > MAX_VALUE_BYTES:
-        raise ValueError(f"a value of {len(value)} bytes: at most {MAX_VALUE_BYTES} are allowed")
-    return b"t" + write_uint(len(value)), value
+@lru_cache(maxsize=MAX_VALUE_BYTES + 1)
+def _before(size: int) -> bytes:
+    """What stands before the bytes of a value of this size; values of a long log have few different sizes."""
+    if size > MAX_VALUE_BYTES:
+        raise ValueError(f"a value of {size} bytes: at most {MAX_VALUE_BYTES} are allowed")
+    return b"t" + write_uint(size)
 
 
 def _read(data: bytes, root: Root, known: Mapping[int, int] | None) -> DeviceUpdate:

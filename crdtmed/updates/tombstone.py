@@ -38,7 +38,7 @@ def _structs(update: DeviceUpdate, start: int, end: int, keeps: bool) -> list[by
         # What splits off an item follows what came before it, as when pycrdt splits one.
         origin = first.origin if start == 0 else ItemId(update.client, update.clock + start - 1)
         if keeps:
-            return [array_item(origin, first.values[start:end])]
+            return [b"".join(array_item(origin, first.values[start:end]))]
         return [array_place(origin, deleted=True) + write_uint(end - start)]
     if not keeps:
         return [b"\x00" + write_uint(end - start)]

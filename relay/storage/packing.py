@@ -9,7 +9,7 @@ the protocol's words (`crdtmed.compression`), which begins with a byte that is n
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from crdtmed.compression import BadCompression, compress, decompress
@@ -39,6 +39,8 @@ _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 _SHIFTS: Final = tuple(range(70, -1, -10))
+_PAD: Final = bytes(6)
+"""What makes the ten bytes of an id sixteen, one for each of its characters."""
 
 
 def raw_id(text: str) -> bytes:
@@ -50,6 +52,41 @@ def text_id(raw: bytes) -> str:
     """The statement id of ten bytes."""
     number = int.from_bytes(raw, "big")
     return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+
+
+_AT_ONCE: Final = 256
+"""Ids that are spelt out in one go; numbers of their size are still quick to handle."""
+
+
+def _lanes(bits: int, width: int) -> int:
+    """Ones in the low ``bits`` of every ``width`` bits, for `_AT_ONCE` ids of 128 bits each."""
+    return int.from_bytes(((1 << bits) - 1).to_bytes(width // 8, "big") * (_AT_ONCE * 128 // width), "big")
+
+
+_HALVINGS: Final = tuple(
+    (low, low << bits, half - bits)
+    for bits, half in ((40, 64), (20, 32), (10, 16), (5, 8))
+    for low in (_lanes(bits, 2 * half),)
+)
+"""For ever smaller parts of an id: the mask of its low half, of its high half, and how far that has to move."""
+_LETTERS: Final = _ALPHABET.encode("ascii") + bytes(256 - len(_ALPHABET))
+
+
+def text_ids(raws: Sequence[bytes]) -> list[bytes]:
+    """The statement ids of ten bytes each, as ASCII; for many it takes a tenth of what `text_id` does.
+
+    All of them are one number, in which each id is halved, and its halves moved apart, until every byte holds the five
+    bits of one character.
+    """
+    made: list[bytes] = []
+    for first in range(0, len(raws), _AT_ONCE):
+        part = raws[first : first + _AT_ONCE]
+        number = int.from_bytes(b"".join([_PAD + raw for raw in part]), "big")
+        for low, high, by in _HALVINGS:
+            number = number & low | (number & high) << by
+        letters = number.to_bytes(16 * len(part), "big").translate(_LETTERS)
+        made += [letters[at : at + 16] for at in range(0, len(letters), 16)]
+    return made
 
 
 def _text(value: str) -> bytes:
@@ -87,47 +124,42 @@ def _deflated(kept: bytes, words: bytes) -> bytes:
     return _LIKE + deflate.compress(kept) + deflate.flush()
 
 
-def _inflated(data: bytes, words: bytes) -> bytes | None:
-    """What was deflated; None where ``data`` is broken."""
-    inflate = zlib.decompressobj(-_WINDOW, zdict=words)
-    try:
-        made = inflate.decompress(data, MAX_STATEMENT_BYTES)
-    except zlib.error:
-        return None
-    return made if inflate.eof and not inflate.unused_data else None
-
-
 def unpack(data: bytes, sid: bytes, target: str, device: str, words: bytes | None = None) -> bytes:
     """The statement's exact bytes again; ``sid`` are the bytes of its id, ``words`` its client's."""
-    return unpacker(target, device)(data, sid, words)
+    return unpacker(target, device)(data, text_id(sid).encode("ascii"), words)
 
 
 def unpacker(target: str, device: str) -> Callable[[bytes, bytes, bytes | None], bytes]:
-    """`unpack` for many statements of one author in one document; takes the kept bytes, the raw id and the words.
+    """`unpack` for many statements of one author in one document; takes the kept bytes, the id in ASCII and the words.
 
     What is broken is given as it is kept: it is no statement, and whoever reads it says so.
     """
     middle = _text(target) + b"\xa8" + device.encode("ascii")
-    head = bytes((_BODY, VERSION))
+    head, behind, rest = bytes((_BODY, VERSION)), SIGNATURE_BYTES + 1, slice(SIGNATURE_BYTES, None)
+    inflating, broken = zlib.decompressobj, zlib.error
 
     def exact(data: bytes, sid: bytes, words: bytes | None) -> bytes:
-        kept = data[SIGNATURE_BYTES:]
-        first = kept[:1]
+        first = data[SIGNATURE_BYTES:behind]
         if first == _LIKE:
-            inflated = None if words is None else _inflated(kept[1:], words)
-            if inflated is None:
+            if words is None:
                 return data
-            kept = inflated
+            inflate = inflating(-_WINDOW, zdict=words)
+            try:
+                kept = inflate.decompress(data[behind:], MAX_STATEMENT_BYTES)
+            except broken:
+                return data
+            if not inflate.eof or inflate.unused_data:
+                return data
         elif first in (_WHOLE, b""):
             return data
-        elif kept[0] >= _KINDS:
+        elif first[0] >= _KINDS:
             try:
-                kept = decompress(kept, MAX_STATEMENT_BYTES)
+                kept = decompress(data[rest], MAX_STATEMENT_BYTES)
             except BadCompression:
                 return data
-        return b"".join(
-            (data[:SIGNATURE_BYTES], head, kept[:1], b"\xb0", text_id(sid).encode("ascii"), middle, kept[1:])
-        )
+        else:
+            kept = data[rest]
+        return b"".join((data[:SIGNATURE_BYTES], head, kept[:1], b"\xb0", sid, middle, kept[1:]))
 
     return exact
 

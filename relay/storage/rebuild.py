@@ -4,9 +4,9 @@ The bytes are those that pycrdt would send; values that were not accepted, or th
 as what holds their clocks (a GC struct in a map, deleted content in a log).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Final
 
@@ -68,13 +68,14 @@ def base(root: Root, clients: Sequence[ClientRow], found: Iterable[Slot]) -> Bas
             continue
         count += 1
         _check(held, client)
-        structs = list(_structs(root, client, held, content, values))
-        parts.append(write_uint(len(structs)) + write_uint(client.client) + b"\x00" + b"".join(structs))
+        structs = _structs(root, client, held, content, values)
+        parts += [write_uint(len(structs)), write_uint(client.client), b"\x00"]
+        parts += chain.from_iterable(structs)
         gone = _ranges((slot.clock, slot.length) for slot in held if slot.closed)
         if gone:
             deletes.append((client.client, gone))
     digest = documents.map_digest(content) if root is Root.MAP else documents.array_digest(values)
-    return Base(write_uint(count) + b"".join(parts) + delete_set(deletes), digest)
+    return Base(b"".join((write_uint(count), *parts, delete_set(deletes))), digest)
 
 
 def _check(held: list[Slot], client: ClientRow) -> None:
@@ -89,25 +90,27 @@ def _check(held: list[Slot], client: ClientRow) -> None:
 
 def _structs(
     root: Root, client: ClientRow, held: Sequence[Slot], content: dict[str, bytes], values: list[bytes]
-) -> Iterator[bytes]:
+) -> list[list[bytes]]:
+    """The structs of ``held``, each in the parts that it is joined of; adds to ``content`` or ``values``."""
+    made: list[list[bytes]] = []
     for kept, run in groupby(held, key=lambda slot: slot.value is not None):
         part = list(run)
+        entries = [slot.value for slot in part if slot.value is not None]
         if root is Root.ARRAY:
             origin = _origin(client, part[0].clock)
             if kept:
-                entries = [slot.value for slot in part if slot.value is not None]
-                values.extend(entries)
-                yield array_item(origin, entries)
+                values += entries
+                made.append(array_item(origin, entries))
             else:
-                yield array_place(origin, deleted=True) + write_uint(sum(slot.length for slot in part))
+                made.append([array_place(origin, deleted=True), write_uint(sum(slot.length for slot in part))])
         elif kept:
-            for slot in part:
-                assert slot.value is not None
-                _, key = draft_head(slot.value)
-                content[key] = slot.value
-                yield map_item(key, slot.value)
+            for value in entries:
+                _, key = draft_head(value)
+                content[key] = value
+                made.append([map_item(key, value)])
         else:
-            yield b"\x00" + write_uint(sum(slot.length for slot in part))
+            made.append([b"\x00", write_uint(sum(slot.length for slot in part))])
+    return made
 
 
 def _origin(client: ClientRow, clock: int) -> ItemId | None:
@@ -162,8 +165,9 @@ def updates(
     for position, group in groupby(ordered, key=lambda slot: slot.position):
         held = list(group)
         client = by_id[held[0].client]
-        structs = list(_structs(root, client, held, {}, []))
-        made[position] = head(len(structs), client.client, held[0].clock) + b"".join(structs) + b"\x00"
+        structs = _structs(root, client, held, {}, [])
+        begin = head(len(structs), client.client, held[0].clock)
+        made[position] = b"".join((begin, *chain.from_iterable(structs), b"\x00"))
     missing = [position for position in range(after + 1, upto + 1) if position not in made]
     if missing:
         raise RecordBroken(f"nothing is recorded at position {missing[0]}")

@@ -20,6 +20,7 @@ from relay.storage.packing import (
     raw_id,
     raw_ref,
     text_id,
+    text_ids,
     text_ref,
     unpack,
     unpack_update,
@@ -215,14 +216,17 @@ class SqlRecord:
         target = parse(document.name).target
         exact: dict[int, Callable[[bytes, bytes, bytes | None], bytes]] = {}
         words: dict[int, bytes | None] = dict(self._q.words.all(self.connection, document=document.id))
+        rows = self._q.placed.all(self.connection, **key)
+        ids = text_ids([row[4] for row in rows])
+        accepted, closed = int(Place.ACCEPTED), int(Place.CLOSED)  # members of an enumeration compare slowly
         found = []
-        for position, client, clock, status, sid, author, data in self._q.placed.all(self.connection, **key):
+        for (position, client, clock, status, _, author, data), sid in zip(rows, ids, strict=True):
             value = None
-            if status == Place.ACCEPTED:
+            if status == accepted:
                 if author not in exact:
                     exact[author] = unpacker(target, self._device(author))
                 value = exact[author](data, sid, words[client])
-            found.append(Slot(position, client, clock, 1, value, status == Place.CLOSED))
+            found.append(Slot(position, client, clock, 1, value, status == closed))
         for position, clock, client, length in self._q.tombstones.all(self.connection, **key):
             found.append(Slot(position, client, clock, length, None, False))
         return found

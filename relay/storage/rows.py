@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+import msgspec
+
 from crdtmed.verdict import Status
 
 
@@ -106,10 +108,11 @@ class RegisterRow:
     value: bytes
 
 
-class Slot(NamedTuple):
+class Slot(msgspec.Struct, frozen=True, gc=False):
     """Clocks of a client (by row) at a position: one value, or ``length`` clocks without one.
 
-    ``closed``: it had a value, which the relay has deleted since.
+    ``closed``: it had a value, which the relay has deleted since.  A long log is as many of these, which the collector
+    of cycles leaves alone.
     """
 
     position: int

@@ -27,6 +27,7 @@ from relay.storage.packing import (
     raw_id,
     raw_ref,
     text_id,
+    text_ids,
     text_ref,
     unpack,
     unpack_update,
@@ -399,6 +400,12 @@ def test_ids_are_ten_bytes_and_sixteen_letters(raw: bytes) -> None:
 
     assert text_id(raw) == statement_id(raw)
     assert raw_id(text_id(raw)) == raw
+
+
+@example([b"\xff" * 10] * 257 + [bytes(10)])
+@given(st.lists(st.binary(min_size=10, max_size=10), max_size=600))
+def test_many_ids_are_spelt_out_as_each_alone(raws: list[bytes]) -> None:
+    assert text_ids(raws) == [text_id(raw).encode() for raw in raws]
 
 
 @given(st.binary(min_size=5, max_size=5), st.binary(min_size=10, max_size=10))
