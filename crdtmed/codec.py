@@ -33,10 +33,22 @@ encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 """The one encoding of a value; the fields of a struct come in the order of their declaration."""
 
 
-_FAILURES: Final = (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, ValueError)
+_FAILURES: Final = (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, ValueError, RecursionError)
 _SCALARS: Final = frozenset({type(None), bool, int, str, bytes})
 
 _decode_any: Final = msgspec.msgpack.Decoder().decode
+
+
+def _texts(levels: int) -> Any:
+    """The type of plain values without bytes, with so many arrays and maps in each other."""
+    made: Any = None | bool | int | str
+    for _ in range(levels):
+        made = None | bool | int | str | list[made] | dict[str, made]
+    return made
+
+
+# What people say holds texts and numbers, and msgspec knows no type with texts and bytes both.
+_decode_texts: Final = msgspec.msgpack.Decoder(_texts(MAX_DEPTH), strict=True).decode
 
 
 def decoder(of: type[T], most: int) -> Callable[[bytes], T]:
@@ -46,7 +58,10 @@ def decoder(of: type[T], most: int) -> Callable[[bytes], T]:
     def strict(data: bytes) -> T:
         if len(data) > most:
             raise Undecodable("too_large", f"{len(data)} bytes, at most {most} are read")
-        value = _guarded(decode, data)
+        try:
+            value = decode(data)
+        except _FAILURES as error:
+            raise _told(error) from None
         if encode(value) != data:
             raise Undecodable(
                 "not_canonical",
@@ -63,20 +78,25 @@ def check_value(data: bytes) -> None:
     Plain are nil, booleans, integers, text, bytes, arrays, and maps with distinct keys of text, at most `MAX_DEPTH`
     of them in each other; never floats, times or extensions.  ``data`` is bounded by what it was read from.
     """
-    value = _guarded(_decode_any, data)
+    try:
+        if encode(_decode_texts(data)) == data:
+            return
+    except _FAILURES:
+        pass  # it holds bytes, or it is wrong, and what is wrong is told below
+    try:
+        value = _decode_any(data)
+    except _FAILURES as error:
+        raise _told(error) from None
     _check_plain(value, MAX_DEPTH)
     if encode(value) != data:
         raise Undecodable("not_canonical", "the bytes are not the one encoding of their value")
 
 
-def _guarded(decode: Callable[[bytes], T], data: bytes) -> T:
-    try:
-        return decode(data)
-    except RecursionError:
+def _told(error: Exception) -> Undecodable:
+    if isinstance(error, RecursionError):
         # How deep the interpreter goes depends on its caller; it is always more than `MAX_DEPTH`.
-        raise Undecodable("too_deep", f"arrays and maps are nested more than {MAX_DEPTH} deep") from None
-    except _FAILURES as error:
-        raise Undecodable("not_msgpack", str(error) or type(error).__name__) from None
+        return Undecodable("too_deep", f"arrays and maps are nested more than {MAX_DEPTH} deep")
+    return Undecodable("not_msgpack", str(error) or type(error).__name__)
 
 
 def _check_plain(value: object, levels: int) -> None:

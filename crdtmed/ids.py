@@ -6,6 +6,7 @@ choosing), and a reference to a statement is ``device.id``.  Random bytes are ha
 
 import re
 from base64 import b32encode
+from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
@@ -32,6 +33,9 @@ UserId = Annotated[str, msgspec.Meta(pattern=USER_PATTERN, max_length=MAX_USER_I
 GrantId = Annotated[str, msgspec.Meta(pattern=GRANT_PATTERN, max_length=MAX_GRANT_ID_CHARS)]
 ScopeId = Annotated[str, msgspec.Meta(pattern=SCOPE_PATTERN)]
 
+_DEVICE: Final = re.compile(DEVICE_PATTERN)
+_ID: Final = re.compile(ID_PATTERN)
+_GRANT: Final = re.compile(GRANT_PATTERN)
 _REF: Final = re.compile(REF_PATTERN)
 _SCOPE: Final = re.compile(SCOPE_PATTERN)
 _USER: Final = re.compile(USER_PATTERN)
@@ -85,6 +89,23 @@ def split_ref(reference: str) -> tuple[str, str]:
 def user_of(grant: str) -> str:
     """The user that a grant id names: ``user/serial``."""
     return grant.partition("/")[0]
+
+
+def is_statement_id(text: str) -> bool:
+    """Whether ``text`` is the id of a statement."""
+    return _ID.match(text) is not None
+
+
+@lru_cache(maxsize=4_096)
+def is_device_id(text: str) -> bool:
+    """Whether ``text`` is the id of a device; the few devices of a hospital are asked for again and again."""
+    return _DEVICE.match(text) is not None
+
+
+@lru_cache(maxsize=4_096)
+def is_grant_id(text: str) -> bool:
+    """Whether ``text`` names a grant; as with devices, there are few."""
+    return len(text) <= MAX_GRANT_ID_CHARS and _GRANT.match(text) is not None
 
 
 def is_scope_id(text: str) -> bool:

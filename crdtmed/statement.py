@@ -13,14 +13,29 @@ from crdtmed import clock, keys
 from crdtmed.codec import Undecodable, check_value, decoder, encode
 from crdtmed.contract import Kind
 from crdtmed.documents import MAX_TARGET_CHARS, is_target
-from crdtmed.ids import DeviceId, GrantId, Ref, StatementId, ref, user_of
-from crdtmed.limits import MAX_NUMBER, MAX_SEEN, MAX_STATEMENT_BYTES
+from crdtmed.ids import (
+    DEVICE_PATTERN,
+    GRANT_PATTERN,
+    ID_PATTERN,
+    Ref,
+    is_device_id,
+    is_grant_id,
+    is_statement_id,
+    user_of,
+)
+from crdtmed.limits import MAX_GRANT_ID_CHARS, MAX_NUMBER, MAX_SEEN, MAX_STATEMENT_BYTES
 
 VERSION: Final = 1
 """The suite: this encoding, ECDSA P-256 with SHA-256.  Another suite is another version, never a choice within one."""
 
 TAG: Final = b"crdtmed/statement/1"
 CHALLENGE_BYTES: Final = 16
+
+
+def _spelt(pattern: str) -> msgspec.Meta:
+    """A pattern that the schema tells and `decode` checks: it knows the few devices and grants again, where msgspec
+    would match every statement's anew."""
+    return msgspec.Meta(extra_json_schema={"pattern": pattern})
 
 
 class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -33,11 +48,11 @@ class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
     version: int
     kind: Kind
-    id: StatementId
+    id: Annotated[str, _spelt(ID_PATTERN)]
     document: Annotated[str, msgspec.Meta(max_length=MAX_TARGET_CHARS)]
-    device: DeviceId
+    device: Annotated[str, _spelt(DEVICE_PATTERN)]
     number: Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
-    grant: GrantId
+    grant: Annotated[str, _spelt(GRANT_PATTERN), msgspec.Meta(max_length=MAX_GRANT_ID_CHARS)]
     stamp: Annotated[int, msgspec.Meta(ge=0, le=clock.MAX_STAMP)]
     seen: Annotated[tuple[Ref, ...], msgspec.Meta(max_length=MAX_SEEN)]
     challenge: Annotated[bytes, msgspec.Meta(min_length=CHALLENGE_BYTES, max_length=CHALLENGE_BYTES)] | None
@@ -46,7 +61,7 @@ class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     @property
     def ref(self) -> str:
         """``device.id``: unique for ever."""
-        return ref(self.device, self.id)
+        return f"{self.device}.{self.id}"  # as `crdtmed.ids.ref`: every view asks every entry for it
 
     @property
     def user(self) -> str:
@@ -89,7 +104,7 @@ class BadStatement(ValueError):
         self.says = says
 
 
-_decode_body = decoder(Statement, MAX_STATEMENT_BYTES - keys.SIGNATURE_BYTES)
+_decode_body: Final = decoder(Statement, MAX_STATEMENT_BYTES - keys.SIGNATURE_BYTES)
 
 
 def sign(statement: Statement, signer: keys.Signer) -> SignedStatement:
@@ -110,6 +125,8 @@ def decode(data: bytes) -> SignedStatement:
         raise BadStatement("too_short", f"{len(data)} bytes, a signature alone has {keys.SIGNATURE_BYTES}")
     try:
         statement = _decode_body(data[keys.SIGNATURE_BYTES :])
+        if not (is_statement_id(statement.id) and is_device_id(statement.device) and is_grant_id(statement.grant)):
+            raise Undecodable("not_msgpack", _misspelt(statement))
         check_value(bytes(statement.content))
     except Undecodable as error:
         raise BadStatement(error.reason, error.says) from None
@@ -121,6 +138,10 @@ def decode(data: bytes) -> SignedStatement:
     if len(seen) > 1 and any(a >= b for a, b in pairwise(seen)):
         raise BadStatement("seen_unordered", "references in seen must ascend and be distinct")
     return SignedStatement(statement, data)
+
+
+def _misspelt(statement: Statement) -> str:
+    return f"{statement.id!r:.40} of {statement.device!r:.40} under {statement.grant!r:.60} are no id, device and grant"
 
 
 def verify(signed: SignedStatement, public: bytes) -> bool:

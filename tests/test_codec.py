@@ -204,6 +204,42 @@ def test_plain_values_pass(value: msgspec.Raw) -> None:
     check_value(bytes(value))
 
 
+def plain_by_definition(data: bytes) -> bool:
+    """Whether bytes are the one encoding of a plain value, told value by value."""
+
+    def plain(value: object, levels: int) -> bool:
+        match value:
+            case None | bool() | int() | str() | bytes():
+                return True
+            case list():
+                return levels > 0 and all(plain(item, levels - 1) for item in value)
+            case dict():
+                return levels > 0 and all(type(key) is str and plain(value[key], levels - 1) for key in value)
+            case _:
+                return False
+
+    try:
+        value = msgspec.msgpack.decode(data)
+    except (ValueError, OverflowError, RecursionError):
+        return False
+    return plain(value, MAX_DEPTH) and encode(value) == data
+
+
+@example(b"\x92\xa1a\xc4\x01a")
+@example(b"\xca\x00\x00\x00\x00")
+@example(b"\x81\xc4\x01a\x01")
+@example(b"\x81\x01\x01")
+@example(b"\xd6\xff\x00\x00\x00\x00")
+@given(bodies())
+def test_a_value_passes_exactly_where_it_is_plain_and_canonical(data: bytes) -> None:
+    try:
+        check_value(data)
+    except Undecodable:
+        assert not plain_by_definition(data)
+    else:
+        assert plain_by_definition(data)
+
+
 @example(900)
 @given(st.integers(0, MAX_STATEMENT_BYTES))
 def test_nesting_ends_at_the_limit_for_arrays_and_maps_alike(depth: int) -> None:

@@ -1,6 +1,7 @@
 """Identifiers: what is made is read, and everything else is refused by one pattern each."""
 
 import re
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -60,19 +61,28 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "good", "bad"),
+    ("of", "tells", "good", "bad"),
     [
-        (DeviceId, "aaaaaaa2", ["", "aaaaaaa", "aaaaaaaaa", "AAAAAAAA", "aaaaaaa1", "aaaaaaaa\n"]),
-        (StatementId, "a" * 16, ["a" * 15, "a" * 17, "a" * 15 + "8", "a" * 16 + "\n"]),
-        (Ref, "a" * 8 + "." + "a" * 16, ["a" * 24, "a" * 8 + "-" + "a" * 16, "a" * 8 + "." + "a" * 16 + "\n"]),
-        (UserId, "eva.m-2_x", ["", "Eva", ".eva", "e" * 33, "eva/m", "eva\n"]),
-        (GrantId, "eva/aaaaaaaa", ["eva", "/aaaaaaaa", "eva/aaa", "eva/aaaaaaaa/", "eva/aaaaaaaa\n", "E/aaaaaaaa"]),
-        (ScopeId, "ward-3", ["", "ward/3", "Ward", "-3", "w" * 33, "ward 3", "ward\n", "wärd"]),
+        (DeviceId, ids.is_device_id, "aaaaaaa2", ["", "aaaaaaa", "aaaaaaaaa", "AAAAAAAA", "aaaaaaa1", "aaaaaaaa\n"]),
+        (StatementId, ids.is_statement_id, "a" * 16, ["a" * 15, "a" * 17, "a" * 15 + "8", "a" * 16 + "\n"]),
+        (Ref, None, "a" * 8 + "." + "a" * 16, ["a" * 24, "a" * 8 + "-" + "a" * 16, "a" * 8 + "." + "a" * 16 + "\n"]),
+        (UserId, ids.is_user_id, "eva.m-2_x", ["", "Eva", ".eva", "e" * 33, "eva/m", "eva\n"]),
+        (
+            GrantId,
+            ids.is_grant_id,
+            "eva/aaaaaaaa",
+            ["eva", "/aaaaaaaa", "eva/aaa", "eva/aaaaaaaa/", "eva/aaaaaaaa\n", "E/aaaaaaaa"],
+        ),
+        (ScopeId, ids.is_scope_id, "ward-3", ["", "ward/3", "Ward", "-3", "w" * 33, "ward 3", "ward\n", "wärd"]),
     ],
 )
-def test_types_take_the_good_and_nothing_near_it(of: type[str], good: str, bad: list[str]) -> None:
+def test_types_take_the_good_and_nothing_near_it(
+    of: type[str], tells: Callable[[str], bool] | None, good: str, bad: list[str]
+) -> None:
     assert msgspec.convert(good, of) == good
+    assert tells is None or tells(good)
     for text in bad:
+        assert tells is None or not tells(text)
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert(text, of)
 
