@@ -6,9 +6,10 @@ from typing import Final
 
 from crdtmed import documents, statement
 from crdtmed.codec import decoder, encode
+from crdtmed.compression import BadCompression, compress, decompress
 from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.device.store_schema import migrate
-from crdtmed.limits import RESUBMIT_DAYS
+from crdtmed.limits import MAX_RELAY_UPDATE_BYTES, RESUBMIT_DAYS
 from crdtmed.statement import SignedStatement
 from crdtmed.verdict import Verdict, decode_verdict, encode_verdict
 
@@ -18,6 +19,8 @@ DEVICE: Final = "device"
 HEAD: Final = "head"
 DIRECTORY: Final = "directory"
 """The digest of the directory whose every signature was verified."""
+PACKED_FROM_BYTES: Final = 4_096
+"""A snapshot of fewer bytes is on one page of the file either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,8 @@ def requests_of(connection: Connection, document: str) -> list[tuple[str, bytes]
 def put_bases(connection: Connection, bases: Sequence[tuple[BaseRow, bytes]]) -> None:
     """Bases as a whole, each with its snapshot, in place of what was there."""
     connection.executemany(
-        "INSERT OR REPLACE INTO base_snapshot VALUES (?, ?)", [(row.document, snapshot) for row, snapshot in bases]
+        "INSERT OR REPLACE INTO base_snapshot VALUES (?, ?, ?)",
+        [(row.document, *_packed(snapshot)) for row, snapshot in bases],
     )
     connection.executemany("DELETE FROM base_update WHERE document = ?", [(row.document,) for row, _ in bases])
     connection.executemany(
@@ -242,19 +246,42 @@ def mark_verified(connection: Connection, document: str, epoch: str, position: i
     connection.execute("UPDATE base SET verified = ? WHERE document = ? AND epoch = ?", (position, document, epoch))
 
 
+def _packed(snapshot: bytes) -> tuple[bytes, bool]:
+    """What is kept of a snapshot, and whether it is compressed."""
+    small = compress(snapshot) if len(snapshot) >= PACKED_FROM_BYTES else None
+    return (snapshot, False) if small is None else (small, True)
+
+
+def snapshot_of(connection: Connection, document: str) -> bytes | None:
+    """The snapshot of a document; None where there is none.
+
+    What does not decompress is given as it is kept: it is no update, and whoever reads it says so.
+    """
+    row = connection.execute("SELECT data, packed FROM base_snapshot WHERE document = ?", (document,)).fetchone()
+    if row is None:
+        return None
+    data = bytes(row[0])
+    if not row[1]:
+        return data
+    try:
+        return decompress(data, MAX_RELAY_UPDATE_BYTES)
+    except BadCompression:
+        return data
+
+
 def load_base(connection: Connection, document: str) -> tuple[BaseRow, bytes, list[bytes]] | None:
     """A document's base: where it stands, its snapshot, and the updates after it; None where there is none."""
     row = connection.execute(
-        "SELECT b.document, b.epoch, b.position, b.verified, b.synced_at, s.data, b.snapshot_position"
-        " FROM base b JOIN base_snapshot s USING (document) WHERE b.document = ?",
+        "SELECT document, epoch, position, verified, synced_at, snapshot_position FROM base WHERE document = ?",
         (document,),
     ).fetchone()
-    if row is None:
+    snapshot = snapshot_of(connection, document)
+    if row is None or snapshot is None:
         return None
     updates = connection.execute(
-        "SELECT data FROM base_update WHERE document = ? AND position > ? ORDER BY position", (document, row[6])
+        "SELECT data FROM base_update WHERE document = ? AND position > ? ORDER BY position", (document, row[5])
     ).fetchall()
-    return BaseRow(*row[:5]), bytes(row[5]), [bytes(data) for (data,) in updates]
+    return BaseRow(*row[:5]), snapshot, [bytes(data) for (data,) in updates]
 
 
 def drop_base(connection: Connection, documents: Iterable[str]) -> None:

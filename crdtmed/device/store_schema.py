@@ -40,7 +40,12 @@ _FIRST: Final = (
     "CREATE TABLE thing (kind TEXT NOT NULL, id TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+_SECOND: Final = (
+    # Whether a snapshot is compressed: then a third of the pages has to be encrypted, flushed, and decrypted again.
+    "ALTER TABLE base_snapshot ADD COLUMN packed INTEGER NOT NULL DEFAULT 0",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)
 """Each brings the schema from its index to the next version; entries are only ever added."""
 
 

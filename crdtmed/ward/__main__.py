@@ -18,6 +18,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from crdtmed.aggregates.prescription_draft import Group, Supply
+from crdtmed.device import store
 from crdtmed.device.device import Device
 from crdtmed.ward import day as acts
 from crdtmed.ward import incidents
@@ -192,11 +193,11 @@ async def _copies(name: str, device: Device) -> list[Copy]:
 
 
 def _parts(connection: Any, document: str, after: int) -> tuple[bytes, ...]:
-    whole = connection.execute("SELECT data FROM base_snapshot WHERE document = ?", (document,)).fetchall()
+    whole = store.snapshot_of(connection, document)
     rest = connection.execute(
         "SELECT data FROM base_update WHERE document = ? AND position > ? ORDER BY position", (document, after)
     ).fetchall()
-    return tuple(bytes(row[0]) for row in (*whole, *rest))
+    return (*(() if whole is None else (whole,)), *(bytes(row[0]) for row in rest))
 
 
 def _compare_refills(day: Day, balance: Balance) -> None:

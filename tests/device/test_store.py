@@ -4,8 +4,11 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crdtmed.device import store
 from crdtmed.device.engine_types import State
@@ -128,6 +131,43 @@ def test_the_store_of_another_device_or_of_later_software_is_left_alone(tmp_path
     held.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     with pytest.raises(StoreError, match="newer"):
         transact(held, migrate)
+    held.close()
+
+
+@given(st.binary(max_size=300), st.integers(0, 40))
+def test_a_snapshot_is_read_as_it_was_put(data: bytes, times: int) -> None:
+    held = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(held)
+    snapshot = data * times
+    store.put_bases(held, [(store.BaseRow("formulary", "e", 3, 2, NOW), snapshot)])
+    assert store.load_base(held, "formulary") == (store.BaseRow("formulary", "e", 3, 2, NOW), snapshot, [])
+    assert store.snapshot_of(held, "formulary") == snapshot
+    (kept,) = held.execute("SELECT length(data) FROM base_snapshot").fetchone()
+    assert kept <= len(snapshot), "and takes no more than that"
+    held.close()
+
+
+def test_a_long_log_is_kept_on_fewer_pages() -> None:
+    held = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(held)
+    snapshot = b"".join(Random(at).randbytes(16) + b"an entry much like the one before it" for at in range(1_000))
+    store.put_bases(held, [(store.BaseRow("formulary", "e", 3, 2, NOW), snapshot)])
+    assert held.execute("SELECT length(data) * 2 < ? FROM base_snapshot", (len(snapshot),)).fetchone() == (1,)
+    held.execute("UPDATE base_snapshot SET data = ?", (b"what is not compressed",))
+    assert store.snapshot_of(held, "formulary") == b"what is not compressed", "whoever reads it says that it is none"
+    held.close()
+
+
+def test_a_snapshot_of_an_older_store_is_read_after_its_schema_was_brought_up_to_date() -> None:
+    held = sqlite3.connect(":memory:", isolation_level=None)
+    for step in MIGRATIONS[0]:
+        held.execute(step)
+    held.execute("PRAGMA user_version = 1")
+    snapshot = b" as 32 clients, or as compressed bytes, would begin" * 200
+    held.execute("INSERT INTO base VALUES ('formulary', 'e', 3, 3, 2, 1)")
+    held.execute("INSERT INTO base_snapshot VALUES ('formulary', ?)", (snapshot,))
+    migrate(held)
+    assert store.load_base(held, "formulary") == (store.BaseRow("formulary", "e", 3, 2, 1), snapshot, [])
     held.close()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import msgpack
 from pycrdt import Array, Doc, Map
 
+from crdtmed.device import store
 from crdtmed.wire.frames import Want
 from tests.simulation.bounds import nothing_left
 from tests.simulation.kept import nothing_lost, statements
@@ -197,7 +198,8 @@ def documents_of(tablet: "Tablet") -> dict[str, Any]:
             " AND u.position > b.snapshot_position ORDER BY u.position",
             (name,),
         ).fetchall()
-        (snapshot,) = connection.execute("SELECT data FROM base_snapshot WHERE document = ?", (name,)).fetchone()
+        snapshot = store.snapshot_of(connection, name)
+        assert snapshot is not None, "a base has a snapshot"
         found[name] = _content(name, [snapshot, *(data for (data,) in updates)])
     return found
 
