@@ -157,7 +157,9 @@ class Core:
     def saw(self, stamps: Sequence[int]) -> None:
         """What is said from now on is later than these, but for those that are too far ahead to be believed."""
         now = self.relay_now()
-        for stamp in stamps:
+        latest = max(stamps, default=0)
+        # One that is not to be believed says nothing of the others.
+        for stamp in stamps if clock.is_ahead(Stamp(latest), now) else (latest,):
             self.stamp = clock.receive(self.stamp, Stamp(stamp), now)
 
     def synced_at(self, name: str) -> int:

@@ -1,5 +1,6 @@
 """The conversation as the engine has it: begun, taken in burst by burst, kept up, and ended."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,9 +21,11 @@ from crdtmed.device import (
 from crdtmed.device.engine_bases import Burst
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import STATE_OF, Disconnected, LeaseCame, Progress
+from crdtmed.device.replicas import Held
 from crdtmed.device.session import BaseCame, Closed, Event, Opened, RunCame, Self, Session, Stage
 from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.limits import ONLINE_LEASE_S, RETRY_MOST_MS
+from crdtmed.replica import ReplicaBroken
 from crdtmed.verdict import Verdict
 from crdtmed.wire import frames as wire
 
@@ -215,6 +218,9 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
             inbox.put(connection, alarm.code, alarm.says, now)
         return inbox.count(connection) if told or burst.alarms else None
 
+    if burst.wholes:
+        # As soon as the store has its work, so that it is done while the disk is at it.
+        asyncio.get_running_loop().call_soon(_read, [core.held[name] for name in burst.wholes if name in core.held])
     inbox_open = await core.ports.database.run(work)
     core.inbox_open = core.inbox_open if inbox_open is None else inbox_open
     for item in leaving:
@@ -222,6 +228,16 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
         core.found.discard(item.ref)
         core.outbox.remove(item.ref)
         burst.changed[item.statement.document] = None
+
+
+def _read(came: Sequence[Held]) -> None:
+    """Reads documents that came whole, which is most of the work until they can be shown.
+
+    Should the store fail meanwhile, what was read goes with the rest of memory.
+    """
+    for held in came:
+        with suppress(ReplicaBroken):  # whoever looks meets it again
+            held.read()
 
 
 async def _told(core: Core, burst: Burst, final: list[Verdict]) -> None:

@@ -1,7 +1,7 @@
 """The bases that are in memory: what the relay admitted, decoded when read, and its authors yet to be verified."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -143,12 +143,10 @@ class Held:
             self._fresh = []
             before = {one.encoded: one for one in self._statements.values()} | self._own
             self._statements = {}
-            for value in self.replica.values():
-                self._take(value, before.get(value))
+            self._take(self.replica.values(), before)
         elif self._fresh:
             fresh, self._fresh = self._fresh, []
-            for value in fresh:
-                self._take(value, self._own.get(value))
+            self._take(fresh, self._own)
         self._own.clear()
         return self._statements
 
@@ -167,6 +165,13 @@ class Held:
         """The stamps of statements that were read since the last time."""
         stamps, self._stamps = self._stamps, []
         return stamps
+
+    def read(self) -> None:
+        """Reads what came, as views and verification will."""
+        if is_register_document(self.document):
+            self.registers()
+        elif self.document.written_by_devices:
+            self.statements()
 
     def registers(self) -> Mapping[str, Register]:
         """The registers by key, withdrawn ones included; the same object until something changes."""
@@ -204,31 +209,36 @@ class Held:
             self._entries = tuple([Entry(signed, confirmed) for signed in statements.values()])
         return self._entries
 
-    def _take(self, value: bytes, known: SignedStatement | None) -> None:
-        if value in self.bad:
-            return
-        try:
-            found = known if known is not None else statement.decode(value)
-        except statement.BadStatement as error:
-            self.bad.add(value)
-            self.troubles.append(
-                Trouble("unreadable", f"{self.document.name} holds what is no statement: {error.says}")
-            )
-            return
-        of = found.statement
-        if of.document != self.document.target:
-            self.bad.add(value)
-            self.troubles.append(
-                Trouble("misplaced", f"{self.document.name} holds {of.ref}, which belongs to {of.document}")
-            )
-            return
-        other = self._statements.setdefault(of.ref, found)
-        if other.encoded > value:
-            self._statements[of.ref] = found  # said twice, which no honest relay admits: which one is shown is the same
-        if value in self.unverified:
-            self.unverified[value] = found
-        if known is None:
-            self._stamps.append(of.stamp)
+    def _take(self, values: Iterable[bytes], known: Mapping[bytes, SignedStatement]) -> None:
+        """Takes statements in; ``known`` are those that were read before, by their bytes."""
+        target, bad, unverified = self.document.target, self.bad, self.unverified
+        statements, stamps, decode = self._statements, self._stamps, statement.decode
+        for value in values:
+            if value in bad:
+                continue
+            found = known.get(value)
+            if found is None:
+                try:
+                    found = decode(value)
+                except statement.BadStatement as error:
+                    self._refuse(value, "unreadable", f"what is no statement: {error.says}")
+                    continue
+            of = found.statement
+            if of.document != target:
+                self._refuse(value, "misplaced", f"{of.ref}, which belongs to {of.document}")
+                continue
+            ref = of.ref
+            other = statements.setdefault(ref, found)
+            if other is not found and other.encoded > value:
+                statements[ref] = found  # said twice, which no honest relay admits: which one is shown is the same
+            if value in unverified:
+                unverified[value] = found
+            if value not in known:
+                stamps.append(of.stamp)
+
+    def _refuse(self, value: bytes, code: str, what: str) -> None:
+        self.bad.add(value)
+        self.troubles.append(Trouble(code, f"{self.document.name} holds {what}"))
 
     def _read_registers(self) -> None:
         """Reads the registers that updates have touched, or all."""

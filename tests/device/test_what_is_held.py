@@ -1,17 +1,26 @@
 """The patients that a device holds: withdrawn, dropped, taken up again, and brought by queues and days."""
 
+import asyncio
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtmed import clock
+from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import (
     Evicted,
     State,
 )
-from crdtmed.device.store_database import Connection
+from crdtmed.device.store_database import Connection, InlineDatabase
+from crdtmed.limits import DRIFT_MS
+from crdtmed.trust import Anchor
 from tests.device.scripted_relay import NOW
 from tests.device.test_engine import relay_with
-from tests.device.world import LOG, P1, administer, device_in, linked, run, settle, until
+from tests.device.world import LOG, P1, TODAY, Device, administer, device_in, linked, run, settle, until
 
 
 def test_a_patient_that_is_withdrawn_is_purged_and_what_was_said_is_sent(tmp_path: Path) -> None:
@@ -142,3 +151,50 @@ def test_a_new_day_brings_its_segment(tmp_path: Path) -> None:
                 await until(lambda: any("site/w1/log/2026-09-22" in line.wants for line in relay.lines))
 
     run(story())
+
+
+def test_a_log_that_came_whole_is_read_while_it_is_written(tmp_path: Path) -> None:
+    async def story() -> None:
+        device, other = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device, other)
+        async with other.engine() as theirs, linked(theirs.core, relay):
+            for number in range(3):
+                await administer(theirs, number)
+            await settle(theirs)
+        async with device.engine() as engine:
+            database = engine.core.ports.database
+            honest, read = database.run, list[bool]()
+
+            async def slow(work: Any) -> object:
+                if "_commit" in work.__qualname__ and TODAY in engine.core.held:
+                    await asyncio.sleep(0)
+                    read.append(not engine.core.held[TODAY]._all_anew)
+                return await honest(work)
+
+            database.run = slow  # type: ignore[method-assign, assignment]  # in place of the real one
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: bool(read))
+                assert read[0]
+                assert len(await engine.statements(LOG)) == 3
+
+    run(story())
+
+
+@given(st.lists(st.integers(0, 2 * DRIFT_MS), max_size=6), st.integers(0, 2 * DRIFT_MS))
+def test_stamps_that_are_seen_together_count_as_one_after_the_other(ahead: list[int], last: int) -> None:
+    stamps = [clock.stamp(NOW + ms - DRIFT_MS // 2) for ms in ahead]
+    core = Core(
+        Device("aaaaaaaa", Path()).ports(InlineDatabase(sqlite3.connect(":memory:"))),
+        Anchor(b""),
+        0,
+        clock.stamp(NOW - last),
+        7,
+        {},
+        set(),
+    )
+    expected = core.stamp
+    for one in stamps:
+        expected = clock.receive(expected, one, NOW)
+    core.saw(stamps)
+    assert core.stamp == expected
