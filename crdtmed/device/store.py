@@ -6,10 +6,10 @@ from typing import Final
 
 from crdtmed import documents, statement
 from crdtmed.codec import decoder, encode
-from crdtmed.compression import BadCompression, compress, decompress
 from crdtmed.device.store_database import Connection, StoreError
+from crdtmed.device.store_packing import packed, unpacked
 from crdtmed.device.store_schema import migrate
-from crdtmed.limits import MAX_RELAY_UPDATE_BYTES, RESUBMIT_DAYS
+from crdtmed.limits import RESUBMIT_DAYS
 from crdtmed.statement import SignedStatement
 from crdtmed.verdict import Verdict, decode_verdict, encode_verdict
 
@@ -19,8 +19,6 @@ DEVICE: Final = "device"
 HEAD: Final = "head"
 DIRECTORY: Final = "directory"
 """The digest of the directory whose every signature was verified."""
-PACKED_FROM_BYTES: Final = 4_096
-"""A snapshot of fewer bytes is on one page of the file either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +213,7 @@ def put_bases(connection: Connection, bases: Sequence[tuple[BaseRow, bytes]]) ->
     """Bases as a whole, each with its snapshot, in place of what was there."""
     connection.executemany(
         "INSERT OR REPLACE INTO base_snapshot VALUES (?, ?, ?)",
-        [(row.document, *_packed(snapshot)) for row, snapshot in bases],
+        [(row.document, *packed(snapshot)) for row, snapshot in bases],
     )
     connection.executemany("DELETE FROM base_update WHERE document = ?", [(row.document,) for row, _ in bases])
     connection.executemany(
@@ -246,27 +244,10 @@ def mark_verified(connection: Connection, document: str, epoch: str, position: i
     connection.execute("UPDATE base SET verified = ? WHERE document = ? AND epoch = ?", (position, document, epoch))
 
 
-def _packed(snapshot: bytes) -> tuple[bytes, bool]:
-    """What is kept of a snapshot, and whether it is compressed."""
-    small = compress(snapshot) if len(snapshot) >= PACKED_FROM_BYTES else None
-    return (snapshot, False) if small is None else (small, True)
-
-
 def snapshot_of(connection: Connection, document: str) -> bytes | None:
-    """The snapshot of a document; None where there is none.
-
-    What does not decompress is given as it is kept: it is no update, and whoever reads it says so.
-    """
+    """The snapshot of a document; None where there is none."""
     row = connection.execute("SELECT data, packed FROM base_snapshot WHERE document = ?", (document,)).fetchone()
-    if row is None:
-        return None
-    data = bytes(row[0])
-    if not row[1]:
-        return data
-    try:
-        return decompress(data, MAX_RELAY_UPDATE_BYTES)
-    except BadCompression:
-        return data
+    return unpacked(bytes(row[0]), bool(row[1])) if row is not None else None
 
 
 def load_base(connection: Connection, document: str) -> tuple[BaseRow, bytes, list[bytes]] | None:
