@@ -204,6 +204,8 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
     # The store works on a thread of its own: it is handed what stands now, not what others may change meanwhile.
     rows = {name: core.rows[name] for name in (*burst.wholes, *burst.runs) if name in core.rows}
     head = core.head
+    came = [core.held[name] for name in burst.wholes if name in core.held]
+    loop = asyncio.get_running_loop()
 
     def work(connection: Connection) -> int | None:
         engine_bases.write(burst, rows, now, connection)
@@ -216,11 +218,13 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
             store.keep_bytes(connection, store.DIRECTORY, burst.directory)
         for alarm in burst.alarms:
             inbox.put(connection, alarm.code, alarm.says, now)
-        return inbox.count(connection) if told or burst.alarms else None
+        count = inbox.count(connection) if told or burst.alarms else None
+        if came:
+            # Last of all: what is left is the disk's, and needs nothing of the interpreter.
+            with suppress(RuntimeError):  # nobody waits for it any more where the loop has ended
+                loop.call_soon_threadsafe(_read, came)
+        return count
 
-    if burst.wholes:
-        # As soon as the store has its work, so that it is done while the disk is at it.
-        asyncio.get_running_loop().call_soon(_read, [core.held[name] for name in burst.wholes if name in core.held])
     inbox_open = await core.ports.database.run(work)
     core.inbox_open = core.inbox_open if inbox_open is None else inbox_open
     for item in leaving:

@@ -1,6 +1,5 @@
 """The patients that a device holds: withdrawn, dropped, taken up again, and brought by queues and days."""
 
-import asyncio
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -165,13 +164,13 @@ def test_a_log_that_came_whole_is_read_while_it_is_written(tmp_path: Path) -> No
             database = engine.core.ports.database
             honest, read = database.run, list[bool]()
 
-            async def slow(work: Any) -> object:
+            async def watched(work: Any) -> object:
+                done: object = await honest(work)
                 if "_commit" in work.__qualname__ and TODAY in engine.core.held:
-                    await asyncio.sleep(0)
                     read.append(not engine.core.held[TODAY]._all_anew)
-                return await honest(work)
+                return done
 
-            database.run = slow  # type: ignore[method-assign, assignment]  # in place of the real one
+            database.run = watched  # type: ignore[method-assign, assignment]  # in place of the real one
             await engine.subscribe([P1])
             async with linked(engine.core, relay):
                 await until(lambda: bool(read))
