@@ -241,6 +241,8 @@ def test_a_value_passes_exactly_where_it_is_plain_and_canonical(data: bytes) -> 
 
 
 @example(900)
+@example(MAX_DEPTH + 1)
+@example(MAX_DEPTH)
 @given(st.integers(0, MAX_STATEMENT_BYTES))
 def test_nesting_ends_at_the_limit_for_arrays_and_maps_alike(depth: int) -> None:
     for level in (b"\x91", b"\x81\xa1a"):

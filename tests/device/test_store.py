@@ -153,6 +153,7 @@ def test_a_long_log_is_kept_on_fewer_pages() -> None:
     snapshot = b"".join(Random(at).randbytes(16) + b"an entry much like the one before it" for at in range(1_000))
     store.put_bases(held, [(store.BaseRow("formulary", "e", 3, 2, NOW), snapshot)])
     assert held.execute("SELECT length(data) * 2 < ? FROM base_snapshot", (len(snapshot),)).fetchone() == (1,)
+    assert store.snapshot_of(held, "formulary") == snapshot
     held.execute("UPDATE base_snapshot SET data = ?", (b"what is not compressed",))
     assert store.snapshot_of(held, "formulary") == b"what is not compressed", "whoever reads it says that it is none"
     held.close()
