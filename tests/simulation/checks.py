@@ -8,10 +8,11 @@ import sqlite3
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+import zstandard
 from msgspec import msgpack
 from pycrdt import Array, Doc, Map
 
-from crdtmed.device import store
+from crdtmed.dictionary import DICTIONARY
 from crdtmed.wire.frames import Want
 from tests.simulation.bounds import nothing_left
 from tests.simulation.kept import nothing_lost, statements
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from tests.simulation.history import History
     from tests.simulation.tablet import Tablet
 
+_zstandard: Final = zstandard.ZstdDecompressor(
+    dict_data=zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_FULLDICT),
+    format=zstandard.FORMAT_ZSTD1_MAGICLESS,
+)
 CLINICAL: Final = (
     *("id", "patient", "groups", "prescriber", "signed_by", "signed_at", "snapshot", "authorised", "unit", "site"),
     *("overrides", "prior"),
@@ -198,9 +203,11 @@ def documents_of(tablet: "Tablet") -> dict[str, Any]:
             " AND u.position > b.snapshot_position ORDER BY u.position",
             (name,),
         ).fetchall()
-        snapshot = store.snapshot_of(connection, name)
-        assert snapshot is not None, "a base has a snapshot"
-        found[name] = _content(name, [snapshot, *(data for (data,) in updates)])
+        (snapshot, packed) = connection.execute(
+            "SELECT data, packed FROM base_snapshot WHERE document = ?", (name,)
+        ).fetchone()
+        whole = _zstandard.decompress(snapshot) if packed else snapshot
+        found[name] = _content(name, [whole, *(data for (data,) in updates)])
     return found
 
 
