@@ -4,6 +4,7 @@ A line keeps the order of what it carries, as TCP does, and loses only what was 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -65,7 +66,9 @@ class Line:
     device_open: bool = True
     relay_open: bool = True
     paused: bool = False
-    held: list[bytes] = field(default_factory=list)
+    rising: deque[bytes] = field(default_factory=deque)
+    held: deque[bytes] = field(default_factory=deque)
+    falling: deque[bytes] = field(default_factory=deque)
     inbox: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
     under_way: int = 0
     up_at: float = 0.0
@@ -80,7 +83,8 @@ class Line:
         if not self.lost_up:
             loop = asyncio.get_running_loop()
             self.up_at = max(self.up_at, loop.time() + self.weather.delay())
-            loop.call_at(self.up_at, self._arrive, data)
+            self.rising.append(data)
+            loop.call_at(self.up_at, self._arrive)
 
     async def recv(self) -> bytes:
         data = await self.inbox.get()
@@ -92,13 +96,16 @@ class Line:
     async def close(self) -> None:
         self.cut(self.weather.delay())
 
-    def _arrive(self, data: bytes) -> None:
-        if self.lost_up or not self.relay_open or self.connection is None:
-            return
-        if self.paused:
+    def _arrive(self) -> None:
+        # The first that was sent: a loop's timers of one moment come in any order.
+        data = self.rising.popleft()
+        if not self.lost_up:
             self.held.append(data)
-        else:
-            self.service.received(self.connection, data)
+            self._read()
+
+    def _read(self) -> None:
+        while self.held and not self.paused and self.relay_open and self.connection is not None:
+            self.service.received(self.connection, self.held.popleft())
 
     # ---- the relay's end
 
@@ -111,9 +118,11 @@ class Line:
             self.under_way += len(data)
             self.down_at = max(self.down_at, loop.time()) + self.weather.slow_s
             self.down_at = max(self.down_at, loop.time() + self.weather.delay())
-            loop.call_at(self.down_at, self._reach, data)
+            self.falling.append(data)
+            loop.call_at(self.down_at, self._reach)
 
-    def _reach(self, data: bytes) -> None:
+    def _reach(self) -> None:
+        data = self.falling.popleft()
         self.under_way -= len(data)
         if self.device_open and not self.lost_down:
             self.inbox.put_nowait(data)
@@ -128,10 +137,7 @@ class Line:
 
     def resume(self) -> None:
         self.paused = False
-        held, self.held = self.held, []
-        loop = asyncio.get_running_loop()
-        for data in held:
-            loop.call_soon(self._arrive, data)
+        asyncio.get_running_loop().call_soon(self._read)
 
     def peer_close(self) -> None:
         """The relay is done with it; what it wrote still arrives."""
