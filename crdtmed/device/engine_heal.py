@@ -22,6 +22,7 @@ BLAMELESS: Final = frozenset(
         "closing",
         "replaced",
         "not_committed",
+        "not_read",
         "handshake_timeout",
         "too_many_subscriptions",
         "too_many_frames",
