@@ -20,7 +20,7 @@ from crdtmed.device.engine_types import Disconnected
 from crdtmed.device.outbox import back_off
 from crdtmed.device.session import Closed, Session, Stage
 from crdtmed.device.store_database import StoreError
-from crdtmed.limits import HANDSHAKE_TIMEOUT_MS, KEEPALIVE_MS, MAX_RELAY_FRAME_BYTES
+from crdtmed.limits import HANDSHAKE_TIMEOUT_MS, KEEPALIVE_MS, LAST_WORDS_MS, MAX_RELAY_FRAME_BYTES
 
 BURST: Final = 256
 """Frames that are taken in at once, and that may wait to be."""
@@ -150,22 +150,32 @@ async def _converse(core: Core, session: Session, transport: Transport) -> tuple
         while session.stage is not Stage.CLOSED:
             await _wait(core, awake, session)
             awake.clear()
-            frames = []
-            while not inbound.empty():
-                frames.append(inbound.get_nowait())
-            if frames:
-                await engine_relay.receive(core, frames)
-            elif reading.done():
+            if not await _take_in(core, inbound) and reading.done():
                 reading.result()
             if reading.done():
                 awake.set()  # what it raised is raised when its last frames were taken in
             await engine_relay.tick(core)
             await engine_push.pump(core)
-            await _send(session, transport)
+            try:
+                await _send(session, transport)
+            except _LOST:
+                # The relay may have hung up with a word of why, or with verdicts, while this was on its way.
+                await asyncio.wait([reading], timeout=LAST_WORDS_MS / 1_000)
+                await _take_in(core, inbound)
+                if session.end is None:
+                    raise
         return _why(session)
     finally:
         core.wake = before
         await _ended(reading)
+
+
+async def _take_in(core: Core, inbound: asyncio.Queue[bytes]) -> bool:
+    """Takes in the frames that have come; whether there were any."""
+    frames = [inbound.get_nowait() for _ in range(inbound.qsize())]
+    if frames:
+        await engine_relay.receive(core, frames)
+    return bool(frames)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
