@@ -61,6 +61,8 @@ PUSH_STATEMENTS: Final = 128
 MAX_VERDICTS_ASKED: Final = 1_000
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
 KEEPALIVE_MS: Final = 20_000
+CONVERSATION_OF_USE_MS: Final = 30_000
+"""A conversation that lasted so long from the welcome was of use, whatever ended it."""
 LAST_WORDS_MS: Final = 1_000
 """How long what a relay said before it hung up is waited for."""
 MAX_UNAUTHENTICATED_CONNECTIONS: Final = 200

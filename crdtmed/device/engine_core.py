@@ -78,7 +78,8 @@ class Core:
     the scopes asked for, ``wanted`` is what `crdtmed.device.engine_subset.wanted` gave last and for what, ``asked``
     what was last subscribed to in which conversation.  ``dirty`` are the documents of the burst that is being taken
     in: the store does not have them yet.  ``unread``: the store could not be read, and has to be before the next
-    conversation begins.
+    conversation begins.  ``welcomed_at`` (device's clock, ms; None before it was) and ``heard_final`` (whether a final
+    verdict came) are of the conversation that is open.
     """
 
     ports: Ports
@@ -100,6 +101,8 @@ class Core:
     renew_ms: int = 60_000
     renew_at: int = 0
     renewals_unanswered: int = 0
+    welcomed_at: int | None = None
+    heard_final: bool = False
     revoked: bool = False
     writers: dict[str, Writer] = field(default_factory=dict)
     handing: dict[str, dict[str, SignedStatement]] = field(default_factory=dict)

@@ -24,6 +24,7 @@ async def opened(core: Core, burst: Burst, event: Opened) -> None:
     core.renew_ms = max(1, welcome.renew_s) * 1_000
     core.renew_at = now + core.renew_ms
     core.renewals_unanswered = 0
+    core.welcomed_at = now
     if event.anchor != core.anchor:
         core.anchor = event.anchor
         core.ports.anchored(event.anchor)

@@ -24,7 +24,7 @@ from crdtmed.device.engine_types import STATE_OF, Disconnected, LeaseCame, Progr
 from crdtmed.device.replicas import Held
 from crdtmed.device.session import BaseCame, Closed, Event, Opened, RunCame, Self, Session, Stage
 from crdtmed.device.store_database import Connection, StoreError
-from crdtmed.limits import ONLINE_LEASE_S, RETRY_MOST_MS
+from crdtmed.limits import CONVERSATION_OF_USE_MS, ONLINE_LEASE_S, RETRY_MOST_MS
 from crdtmed.replica import ReplicaBroken
 from crdtmed.verdict import Verdict
 from crdtmed.wire import frames as wire
@@ -37,6 +37,7 @@ def begin(core: Core) -> Session:
     core.session = Session(own)
     core.distrusted.clear()
     core.conversation += 1
+    core.welcomed_at, core.heard_final = None, False
     return core.session
 
 
@@ -58,6 +59,7 @@ async def receive(core: Core, data: Sequence[bytes]) -> None:
         signed = await engine_bases.digests_are_signed(core, burst)
         if signed:
             await _commit(core, burst, final)
+            core.heard_final = core.heard_final or bool(final)
             core.dirty.clear()
             core.trim()
     except BaseException as error:
@@ -71,6 +73,16 @@ async def receive(core: Core, data: Sequence[bytes]) -> None:
         await core.alarm("forged", "the relay sent a document under a digest that it did not sign; nothing was taken")
         return
     await _told(core, burst, final)
+
+
+def is_of_use(core: Core) -> bool:
+    """Whether the conversation has shown that it is of use: the relay judged something for good, or it lasts.
+
+    Not that documents came: a relay whose disk is full can still read.
+    """
+    since = core.welcomed_at
+    lasts = since is not None and core.ports.now_ms() - since >= CONVERSATION_OF_USE_MS
+    return core.heard_final or lasts
 
 
 async def lost(core: Core, code: str, says: str, by_relay: bool = False) -> None:

@@ -1,7 +1,8 @@
 """The link: keeps a conversation with the relay going whenever there is a network.
 
-Reconnects with back-off and jitter, for as long as it runs.  It decides nothing: bytes go between a transport and the
-engine, bursts of frames as they come.
+Reconnects with back-off and jitter, for as long as it runs: at once where a line was lost, and ever later where the
+relay cannot be reached, or says goodbye before it was of any use.  It decides nothing else: bytes go between a
+transport and the engine, bursts of frames as they come.
 """
 
 import asyncio
@@ -106,7 +107,7 @@ async def run(core: Core, dial: Dial, pause: Callable[[float], Awaitable[None]] 
 
 
 async def _once(core: Core, dial: Dial) -> bool:
-    """One conversation; whether it was opened."""
+    """One conversation; whether the next one may follow at once."""
     try:
         if core.unread:
             await engine_heal.read_anew(core)
@@ -130,13 +131,14 @@ async def _once(core: Core, dial: Dial) -> bool:
         with suppress(StoreError):
             await core.alarm("internal", f"a conversation ended with {says}")
     finally:
-        opened = session.relay_proved
+        lost = code == "lost" and session.relay_proved
+        of_use = by_relay and code != "replaced" and engine_relay.is_of_use(core)
         with suppress(*_LOST):
             await transport.close()
         with suppress(StoreError):
             await engine_relay.lost(core, code, says, by_relay)
-    # A conversation that this device had to end would end the same way at once: it is not hurried.
-    return opened and (by_relay or code == "lost") and code != "replaced"
+    # What this device had to end would end the same way at once, and so would what a relay in trouble ended.
+    return lost or of_use
 
 
 async def _converse(core: Core, session: Session, transport: Transport) -> tuple[str, str, bool]:

@@ -97,9 +97,14 @@ async def no_pause(seconds: float) -> None:
 
 
 @asynccontextmanager
-async def linked(core: Core, relay: ScriptedRelay, dial: link.Dial | None = None) -> AsyncIterator[None]:
+async def linked(
+    core: Core,
+    relay: ScriptedRelay,
+    dial: link.Dial | None = None,
+    pause: Callable[[float], Awaitable[None]] = no_pause,
+) -> AsyncIterator[None]:
     """Keeps a device connected for the length of a block."""
-    task = asyncio.create_task(link.run(core, dial or relay.dial, no_pause))
+    task = asyncio.create_task(link.run(core, dial or relay.dial, pause))
     try:
         yield
     finally:

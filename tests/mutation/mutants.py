@@ -285,6 +285,27 @@ MUTANTS: Final = (
         "if session is None:",
         DEVICE,
     ),
+    Mutant(
+        "useless_relay_hurried",
+        "crdtmed/device/link.py",
+        "return lost or of_use",
+        "return lost or by_relay",
+        ("tests/device/test_reconnecting.py",),
+    ),
+    Mutant(
+        "use_forgotten",
+        "crdtmed/device/link.py",
+        "return lost or of_use",
+        "return lost",
+        ("tests/device/test_reconnecting.py",),
+    ),
+    Mutant(
+        "welcome_is_use",
+        "crdtmed/device/engine_relay.py",
+        "lasts = since is not None and core.ports.now_ms() - since >= CONVERSATION_OF_USE_MS",
+        "lasts = since is not None",
+        ("tests/device/test_reconnecting.py",),
+    ),
     Mutant("sent_once", "crdtmed/device/engine_relay.py", "    core.outbox.all_again()\n", "", DEVICE),
     Mutant(
         "old_store_goes_on",

@@ -158,6 +158,23 @@ async def network_flaps(it: History) -> None:
         await it.pause(0, 4)
 
 
+async def relay_disk_full(it: History) -> None:
+    """Nobody can be told anything new until the operator has made space, and uses it for the revocation first."""
+    it.net.full = True
+    await it.pause(0, 3_600)
+    it.net.full = False
+    it.revoke(heard=False)
+
+
+async def relay_disk_full_again(it: History) -> None:
+    """There is space for the revocation, and none for what comes after it until somebody makes some."""
+    it.net.full = True
+    await it.pause(0, 3_600)
+    it.revoke(heard=False)
+    await it.pause(0, 600)
+    it.net.full = False
+
+
 async def asleep(it: History) -> None:
     """The lid is closed, and opened again after a while."""
     await it.connected()
@@ -231,6 +248,8 @@ KINDS: tuple[Callable[[History], Awaitable[None]], ...] = (
     relay_killed_after,
     relay_restarts_often,
     network_flaps,
+    relay_disk_full,
+    relay_disk_full_again,
     asleep,
     asleep_in_the_middle,
     offline,

@@ -177,11 +177,12 @@ class Peer:
 
 @dataclass(eq=False)
 class Net:
-    """The relay, killed and started at will, and the connections to it."""
+    """The relay, killed and started at will, and the connections to it; ``full`` while its disk has no space left."""
 
     setting: World
     delay_s: float = 0.02
     up: bool = True
+    full: bool = False
     hub: Hub | None = None
     lines: set[Line] = field(default_factory=set)
     lose: Callable[[bytes], bool] = lambda _: False
@@ -242,9 +243,15 @@ class Net:
                 slow.then(slow.run())
             while hub.writes:
                 write = hub.writes.popleft()
-                write.then(self.commit(write.run))
+                if self.full:
+                    write.failed(OSError("database or disk is full"))
+                else:
+                    write.then(self.commit(write.run))
             if hub.inbox:
                 judges = [verified(judge) for judge in take(hub.inbox, MAX_BATCH_STATEMENTS)]
+                if self.full:
+                    hub.failed(judges)
+                    continue
                 items = [judge.item for judge in judges]
                 outcome = commit_batch(self.record, self.live, items, self.setting.identity, now, self.setting.random)
                 hub.settled(judges, outcome)
