@@ -272,10 +272,8 @@ async def hand_back_astray(core: Core, burst: Burst, leaving: Sequence[Item]) ->
         verdict = item.verdict
         if verdict is None or verdict.status is Status.REFUSED or is_request(item.statement.kind):
             continue
-        row = core.rows.get(verdict.document)
-        place = core.session.places.get(verdict.document) if core.session is not None else None
-        now = row.epoch if row is not None else place.epoch if place is not None else verdict.epoch
-        if now == verdict.epoch:
+        place = core.stands(verdict.document)
+        if place is None or place.epoch == verdict.epoch:
             continue
         held = await core.hold(verdict.document)
         if held is None or item.ref not in held.statements():

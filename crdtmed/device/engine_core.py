@@ -11,7 +11,7 @@ from crdtmed.device import inbox, store
 from crdtmed.device.engine_types import Alarm, Changed, Event, State
 from crdtmed.device.outbox import Outbox
 from crdtmed.device.replicas import Held, fresh, load
-from crdtmed.device.session import Session, Stage
+from crdtmed.device.session import Place, Session, Stage
 from crdtmed.device.store import BaseRow
 from crdtmed.device.store_database import Connection, Database
 from crdtmed.documents import parse
@@ -169,6 +169,16 @@ class Core:
         """When a document that is held was last known to be up to date (device's clock, ms): now, while it is live."""
         live = self.session is not None and self.session.stage is Stage.OPEN and self.session.is_live(name)
         return self.ports.now_ms() if live else self.rows[name].synced_at
+
+    def stands(self, document: str) -> Place | None:
+        """Where a document stands: its base, else as the conversation has it; None where it is neither held nor wanted.
+
+        ``live`` says whether the relay has answered for it in this conversation.
+        """
+        row = self.rows.get(document)
+        if row is not None:
+            return Place(row.epoch, row.position, self.session is not None and self.session.is_live(document))
+        return self.session.places.get(document) if self.session is not None else None
 
     def jitter(self) -> float:
         """A random fraction in 0..1."""

@@ -154,18 +154,11 @@ def _reached(core: Core, item: Item) -> bool:
     verdict = item.verdict
     if verdict is None:
         return False
-    session = core.session
-    row = core.rows.get(verdict.document)
-    if row is not None:
-        if row.epoch == verdict.epoch:
-            return row.position >= verdict.position
-        return session is not None and session.is_live(verdict.document)
-    if session is None or not session.places:
-        return False  # what is wanted is asked for when the conversation is open
-    place = session.places.get(verdict.document)
+    place = core.stands(verdict.document)
     if place is None:
-        return True
+        # Nothing will come of it; but what is wanted is asked for only when the conversation is open.
+        return core.session is not None and bool(core.session.places)
     if place.epoch == verdict.epoch:
-        return place.live and place.position >= verdict.position
-    # The relay has no such document: its first change is on its way, or was lost with a backup.
-    return place.live and item.judged_in != core.conversation
+        return place.position >= verdict.position
+    # Without a base the relay has no such document: its first change is on its way, or was lost with a backup.
+    return place.live and (verdict.document in core.rows or item.judged_in != core.conversation)
