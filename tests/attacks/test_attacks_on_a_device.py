@@ -26,8 +26,7 @@ from crdtmed.signed import (
 from crdtmed.trust import introduce
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import IDENTITY, NOW, RELAY, Line, ScriptedRelay
-from tests.device.test_engine import relay_with
-from tests.device.world import LOG, P1, Device, administer, linked, settle, until
+from tests.device.world import LOG, P1, Device, administer, linked, relay_with, settle, until
 
 STRANGER = keys.SoftwareSigner.from_scalar(4_711)
 Act = Callable[[Engine, ScriptedRelay, list[object]], Awaitable[None]]

@@ -10,8 +10,7 @@ from crdtmed.device.engine_types import NotAllowed
 from crdtmed.signed import Grant, read, seal
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import IDENTITY, Line
-from tests.device.test_engine import relay_with
-from tests.device.world import Device, linked, run, until
+from tests.device.world import Device, linked, relay_with, run, until
 
 
 def test_answers_in_another_order_and_for_who_has_gone_reach_nobody_else(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from crdtmed import statement
 from crdtmed.statement import Statement
 from crdtmed.verdict import Flag
 from tests.device.scripted_relay import Judgement
-from tests.device.test_engine import relay_with
-from tests.device.world import LOG, P1, Device, administer, device_in, equal, linked, run, settle, until
+from tests.device.world import LOG, P1, Device, administer, device_in, equal, linked, relay_with, run, settle, until
 
 
 def test_yesterdays_copy_of_the_store_is_told_heals_and_uses_no_number_twice(tmp_path: Path) -> None:

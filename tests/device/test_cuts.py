@@ -13,7 +13,6 @@ from crdtmed.updates import ItemId
 from crdtmed.verdict import Status
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import Judgement
-from tests.device.test_engine import relay_with
 from tests.device.world import (
     DRAFTS,
     LOG,
@@ -24,6 +23,7 @@ from tests.device.world import (
     draft,
     equal,
     linked,
+    relay_with,
     run,
     settle,
     until,

@@ -7,18 +7,31 @@ import pytest
 
 from crdtmed import statement
 from crdtmed.contract import Kind, Role
-from crdtmed.device.engine_types import Connected, NeedsRelay, NotAllowed, Standing, State
+from crdtmed.device.engine_types import (
+    Connected,
+    LeaseCame,
+    NeedsRelay,
+    NotAllowed,
+    Standing,
+    State,
+)
 from crdtmed.reasons import DraftClosed
 from crdtmed.verdict import Status
-from tests.device.scripted_relay import Judgement, ScriptedRelay
-from tests.device.world import DRAFTS, LOG, P1, Device, administer, draft, linked, run, settle, until
-
-
-def relay_with(*devices: Device) -> ScriptedRelay:
-    relay = ScriptedRelay()
-    for device in devices:
-        relay.enrol(device.name, device.signer.public)
-    return relay
+from tests.device.scripted_relay import NOW, Judgement
+from tests.device.world import (
+    DRAFTS,
+    LOG,
+    P1,
+    Device,
+    administer,
+    device_in,
+    draft,
+    linked,
+    relay_with,
+    run,
+    settle,
+    until,
+)
 
 
 def test_what_is_said_offline_is_there_after_a_restart_and_reaches_the_relay_once(tmp_path: Path) -> None:
@@ -182,5 +195,45 @@ def test_events_tell_of_the_connection_and_of_changes(tmp_path: Path) -> None:
             engine.core.listeners.append(told.append)
             async with linked(engine.core, relay):
                 await until(lambda: any(isinstance(event, Connected) for event in told))
+
+    run(story())
+
+
+def test_the_age_of_the_cache_is_that_of_the_connection(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await administer(engine, 1)
+                await settle(engine)
+                device.now += 7_000
+                assert engine.synced_at(LOG) == engine.status().synced_at == device.now
+            last = device.now
+            device.now += 50_000
+            assert engine.synced_at(LOG) == last
+        async with device.engine() as engine:
+            assert engine.synced_at(LOG) == engine.status().synced_at == last
+            assert engine.synced_at(DRAFTS) is None
+
+    run(story())
+
+
+def test_the_lease_is_asked_for_again_in_time(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        async with device.engine() as engine:
+            leases: list[int] = []
+            engine.core.listeners.append(
+                lambda event: leases.append(event.relay_ms) if isinstance(event, LeaseCame) else None
+            )
+            async with linked(engine.core, relay):
+                await until(lambda: len(leases) == 1)
+                device.now += 61_000
+                relay.now += 61_000
+                engine.core.wake()
+                await until(lambda: leases == [NOW, NOW + 61_000])
 
     run(story())

@@ -7,8 +7,7 @@ import pytest
 from crdtmed.device.engine_types import Disconnected
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import Line
-from tests.device.test_engine import relay_with
-from tests.device.world import P1, administer, device_in, linked, run, settle, until
+from tests.device.world import P1, administer, device_in, linked, relay_with, run, settle, until
 
 
 @pytest.mark.parametrize("code", ["not_committed", "not_read"])

@@ -10,8 +10,7 @@ from crdtmed.device.engine_types import (
 )
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import NOW
-from tests.device.test_engine import relay_with
-from tests.device.world import administer, device_in, linked, run, until
+from tests.device.world import administer, device_in, linked, relay_with, run, until
 
 
 @pytest.mark.parametrize("now", [False, True])

@@ -11,8 +11,7 @@ from crdtmed.device.link import CALM_S
 from crdtmed.limits import CONVERSATION_OF_USE_MS, RETRY_FIRST_MS, RETRY_MOST_MS
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import Line, ScriptedRelay
-from tests.device.test_engine import relay_with
-from tests.device.world import P1, administer, device_in, linked, run, settle, until
+from tests.device.world import P1, administer, device_in, linked, relay_with, run, settle, until
 
 FIRST_S = RETRY_FIRST_MS / 1_000
 MOST_S = RETRY_MOST_MS / 1_000

@@ -16,9 +16,21 @@ from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.reasons import Awaits, Redo
 from crdtmed.verdict import Status
 from tests.device.scripted_relay import Judgement
-from tests.device.test_engine import relay_with
-from tests.device.test_retries import retry
-from tests.device.world import LOG, P1, TODAY, administer, device_in, equal, linked, run, settle, stop, until
+from tests.device.world import (
+    LOG,
+    P1,
+    TODAY,
+    administer,
+    device_in,
+    equal,
+    linked,
+    relay_with,
+    retry,
+    run,
+    settle,
+    stop,
+    until,
+)
 
 
 def test_what_a_restored_relay_lacks_is_handed_back_whoever_said_it(tmp_path: Path) -> None:

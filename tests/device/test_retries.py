@@ -13,10 +13,9 @@ from crdtmed.device.engine_types import (
 )
 from crdtmed.reasons import Awaits, Busy, PatientMoved, Restamp, SegmentClosed
 from crdtmed.statement import Statement
-from crdtmed.verdict import Flag, Status
+from crdtmed.verdict import Flag
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import NOW, Judgement, Line
-from tests.device.test_engine import relay_with
 from tests.device.world import (
     P1,
     TODAY,
@@ -24,6 +23,8 @@ from tests.device.world import (
     device_in,
     draft,
     linked,
+    relay_with,
+    retry,
     run,
     settle,
     stop,
@@ -41,10 +42,6 @@ class Once:
     def __call__(self, one: Statement) -> Judgement:
         self.seen.setdefault(one.ref, []).append(one)
         return self.first if len(self.seen[one.ref]) == 1 else Judgement()
-
-
-def retry(reason: object) -> Judgement:
-    return Judgement(Status.RETRY, reason)  # type: ignore[arg-type]  # any reason of those that come with retry
 
 
 def test_a_restamp_is_signed_again_under_its_id_with_the_relays_time(tmp_path: Path) -> None:

@@ -7,8 +7,20 @@ from crdtmed.device.engine_types import (
 )
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import Line
-from tests.device.test_engine import relay_with
-from tests.device.world import DRAFTS, LOG, P1, TODAY, administer, device_in, equal, linked, run, settle, until
+from tests.device.world import (
+    DRAFTS,
+    LOG,
+    P1,
+    TODAY,
+    administer,
+    device_in,
+    equal,
+    linked,
+    relay_with,
+    run,
+    settle,
+    until,
+)
 
 
 def test_a_statement_that_the_relay_cannot_read_is_set_aside_and_the_rest_arrives(tmp_path: Path) -> None:

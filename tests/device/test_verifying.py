@@ -5,16 +5,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from crdtmed import statement
 from crdtmed.aggregates.content import encode_content
+from crdtmed.aggregates.medication_administration import Correct
 from crdtmed.contract import Kind
 from crdtmed.device import engine_verify, link
 from crdtmed.device.engine import Engine
 from crdtmed.device.engine_core import Check
+from crdtmed.device.engine_types import (
+    NotVerified,
+    State,
+)
 from crdtmed.statement import Statement
 from tests.device.scripted_relay import NOW, ScriptedRelay
-from tests.device.world import LOG, P1, Device, administer, given, linked, run, settle, until, verify
+from tests.device.world import (
+    LOG,
+    P1,
+    TODAY,
+    Device,
+    administer,
+    device_in,
+    given,
+    linked,
+    relay_with,
+    run,
+    settle,
+    until,
+    verify,
+)
 
 SEGMENT = "patient/p1/log/2026-09"
 
@@ -169,5 +189,32 @@ def test_authors_are_verified_when_nothing_more_comes_but_not_never(tmp_path: Pa
             assert pauses == [link.CALM_S] * link.CALM_LOOKS
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    run(story())
+
+
+def test_nothing_is_done_to_a_document_whose_authors_cannot_be_verified(tmp_path: Path) -> None:
+    async def story() -> None:
+        device, stranger = device_in(tmp_path), device_in(tmp_path, "bbbbbbbb")
+        relay = relay_with(device)
+        async with stranger.engine() as theirs:
+            said = await administer(theirs, 1)
+            relay.insert(TODAY, [theirs.outbox()[0].signed.encoded])
+        correction = Correct(said.ref, "entered-in-error", "wrong patient")
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+
+                async def here() -> bool:
+                    return len(await engine.statements(LOG)) == 1
+
+                await until(here)
+                with pytest.raises(NotVerified):
+                    await engine.say(Kind.CORRECT, LOG, correction, seen=[said.ref])
+                await administer(engine, 2)
+                relay.enrol(stranger.name, stranger.signer.public)
+                await until(lambda: engine.directory is not None and "bbbbbbbb" in engine.directory.certificates)
+                done = await engine.say(Kind.CORRECT, LOG, correction, seen=[said.ref])
+                assert await done.settled() is State.ACCEPTED
 
     run(story())

@@ -17,9 +17,22 @@ from crdtmed.device.engine_types import (
 from crdtmed.device.store_database import Connection, InlineDatabase
 from crdtmed.limits import DRIFT_MS
 from crdtmed.trust import Anchor
+from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import NOW
-from tests.device.test_engine import relay_with
-from tests.device.world import LOG, P1, TODAY, Device, administer, device_in, linked, run, settle, until
+from tests.device.world import (
+    DRAFTS,
+    LOG,
+    P1,
+    TODAY,
+    Device,
+    administer,
+    device_in,
+    linked,
+    relay_with,
+    run,
+    settle,
+    until,
+)
 
 
 def test_a_patient_that_is_withdrawn_is_purged_and_what_was_said_is_sent(tmp_path: Path) -> None:
@@ -197,3 +210,26 @@ def test_stamps_that_are_seen_together_count_as_one_after_the_other(ahead: list[
         expected = clock.receive(expected, one, NOW)
     core.saw(stamps)
     assert core.stamp == expected
+
+
+def test_a_document_that_is_refused_alone_is_asked_for_once_a_conversation(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.evict[DRAFTS] = "unknown_document"
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: DRAFTS in engine.core.withdrawn)
+                assert engine.withdrawn == {}
+                for number in range(5):
+                    assert await (await administer(engine, number)).settled() is State.ACCEPTED
+        asked = [
+            want.document
+            for frame in map(wire.read_from_device, relay.frames_in)
+            if isinstance(frame, wire.Subscribe)
+            for want in frame.wants
+        ]
+        assert asked.count(DRAFTS) == 1
+
+    run(story())

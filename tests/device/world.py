@@ -21,7 +21,8 @@ from crdtmed.device.engine_core import Check, Core, Ports
 from crdtmed.device.store_database import Database, open_database
 from crdtmed.signed import Grant
 from crdtmed.trust import Anchor
-from tests.device.scripted_relay import IDENTITY, NOW, ScriptedRelay
+from crdtmed.verdict import Status
+from tests.device.scripted_relay import IDENTITY, NOW, Judgement, ScriptedRelay
 
 T = TypeVar("T")
 KEY = bytes(range(32))
@@ -155,6 +156,19 @@ def stop() -> Stop:
 
 def device_in(tmp_path: Path, name: str = "aaaaaaaa") -> Device:
     return Device(name, tmp_path / f"{name}.db")
+
+
+def relay_with(*devices: Device) -> ScriptedRelay:
+    """A relay that knows these devices."""
+    relay = ScriptedRelay()
+    for device in devices:
+        relay.enrol(device.name, device.signer.public)
+    return relay
+
+
+def retry(reason: object) -> Judgement:
+    """It is to be said again, for this reason."""
+    return Judgement(Status.RETRY, reason)  # type: ignore[arg-type]  # any reason of those that come with retry
 
 
 async def equal(engine: Engine, relay: ScriptedRelay, names: tuple[str, ...] = (DRAFTS, TODAY)) -> None:
