@@ -19,6 +19,7 @@ from tests.device.world import (
     relay_with,
     run,
     settle,
+    tablet_and_relay,
     until,
 )
 
@@ -95,13 +96,10 @@ def test_a_replica_that_differs_is_found_by_digest_and_taken_anew(tmp_path: Path
 
 def test_a_base_that_falls_back_under_its_epoch_brings_no_older_register(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        relay.put_register(P1, "patient", {"id": "p1"})
-        first = relay.document(P1).updates[0]
-        relay.put_register(P1, "patient", {"id": "p1", "allergies": ["penicillin"]})
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            relay.put_register(P1, "patient", {"id": "p1"})
+            first = relay.document(P1).updates[0]
+            relay.put_register(P1, "patient", {"id": "p1", "allergies": ["penicillin"]})
             async with linked(engine.core, relay):
                 await until(lambda: P1 in engine.core.rows)
             fallen = relay.documents[P1] = type(relay.document(P1))(P1, relay.epoch)

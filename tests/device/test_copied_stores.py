@@ -7,22 +7,31 @@ from crdtmed import statement
 from crdtmed.statement import Statement
 from crdtmed.verdict import Flag
 from tests.device.scripted_relay import Judgement
-from tests.device.world import LOG, P1, Device, administer, device_in, equal, linked, relay_with, run, settle, until
+from tests.device.world import (
+    LOG,
+    Device,
+    administer,
+    device_in,
+    equal,
+    linked,
+    relay_with,
+    run,
+    settle,
+    tablet_and_relay,
+    until,
+)
 
 
 def test_yesterdays_copy_of_the_store_is_told_heals_and_uses_no_number_twice(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        numbers: dict[int, set[str]] = {}
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            numbers: dict[int, set[str]] = {}
 
-        def judge(one: Statement) -> Judgement:
-            numbers.setdefault(one.number, set()).add(one.ref)
-            return Judgement()
+            def judge(one: Statement) -> Judgement:
+                numbers.setdefault(one.number, set()).add(one.ref)
+                return Judgement()
 
-        relay.judge = judge
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+            relay.judge = judge
             unsent = await administer(engine, 1)
         shutil.copy(device.path, tmp_path / "yesterday.db")
         async with device.engine() as engine, linked(engine.core, relay):
@@ -97,10 +106,7 @@ def test_a_number_that_was_given_out_twice_is_told(tmp_path: Path) -> None:
 
 def test_a_second_machine_with_the_same_store_is_told_and_neither_loses_anything(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
             await administer(engine, 1)
         shutil.copy(device.path, tmp_path / "clone.db")
         clone = Device("aaaaaaaa", tmp_path / "clone.db")

@@ -26,6 +26,7 @@ from tests.device.world import (
     relay_with,
     run,
     settle,
+    tablet_and_relay,
     until,
 )
 
@@ -34,28 +35,25 @@ from tests.device.world import (
 def test_a_link_that_is_cut_at_random_moments_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
     async def story() -> None:
         random = Random(seed)
-        device = device_in(tmp_path)
-        relay = relay_with(device)
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
 
-        def judge(one: Statement) -> Judgement:
-            return Judgement(Status.CONFLICT, Redo(), ("redo",)) if one.number % 20 == 3 else Judgement()
+            def judge(one: Statement) -> Judgement:
+                return Judgement(Status.CONFLICT, Redo(), ("redo",)) if one.number % 20 == 3 else Judgement()
 
-        relay.judge = judge
-        cuts = 0
+            relay.judge = judge
+            cuts = 0
 
-        async def dial() -> Transport:
-            nonlocal cuts
-            line = await relay.dial()
-            if cuts < 25:
-                cuts += 1
-                if random.random() < 0.5:
-                    line.cut_after = random.randrange(12)
-                else:
-                    line.cut_after_in = random.randrange(12)
-            return line
+            async def dial() -> Transport:
+                nonlocal cuts
+                line = await relay.dial()
+                if cuts < 25:
+                    cuts += 1
+                    if random.random() < 0.5:
+                        line.cut_after = random.randrange(12)
+                    else:
+                        line.cut_after_in = random.randrange(12)
+                return line
 
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
             refs = []
             async with linked(engine.core, relay, dial):
                 for number in range(120):
@@ -80,11 +78,10 @@ def test_a_link_that_is_cut_at_random_moments_loses_and_doubles_nothing(tmp_path
 
 def test_a_flush_of_2000_is_few_frames_and_conflicts_cost_no_more(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        relay.judge = lambda one: Judgement(Status.CONFLICT, Redo(), ("redo",)) if one.number % 5 == 0 else Judgement()
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            relay.judge = lambda one: (
+                Judgement(Status.CONFLICT, Redo(), ("redo",)) if one.number % 5 == 0 else Judgement()
+            )
             for number in range(2_000):
                 await administer(engine, number)
             async with linked(engine.core, relay):
@@ -101,20 +98,16 @@ def test_a_flush_of_2000_is_few_frames_and_conflicts_cost_no_more(tmp_path: Path
 
 def test_a_gap_makes_a_new_client_and_nothing_is_lost(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
-            async with linked(engine.core, relay):
-                await administer(engine, 1)
-                await settle(engine)
-                writer = engine.core.writers[TODAY]
-                writer.clock += 5
-                writer.last = ItemId(writer.client, writer.clock - 1)
-                refs = [(await administer(engine, number)).ref for number in range(2, 6)]
-                await settle(engine)
-                assert set(refs) < {entry.ref for entry in await engine.statements(LOG)}
-                await equal(engine, relay)
+        async with tablet_and_relay(tmp_path) as (_, relay, engine), linked(engine.core, relay):
+            await administer(engine, 1)
+            await settle(engine)
+            writer = engine.core.writers[TODAY]
+            writer.clock += 5
+            writer.last = ItemId(writer.client, writer.clock - 1)
+            refs = [(await administer(engine, number)).ref for number in range(2, 6)]
+            await settle(engine)
+            assert set(refs) < {entry.ref for entry in await engine.statements(LOG)}
+            await equal(engine, relay)
         assert len(relay.judged) == 5
 
     run(story())
@@ -140,18 +133,14 @@ def test_after_a_restart_a_new_client_writes_and_the_old_ones_statements_stay(tm
 
 def test_a_reconnection_continues_its_client(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
-            async with linked(engine.core, relay):
-                for number in range(5):
-                    await administer(engine, number)
-                    await settle(engine)
-                    for line in list(relay.lines):
-                        line.cut()
-                    await until(lambda: not engine.status().connected)
-                    await until(lambda: engine.status().connected)
+        async with tablet_and_relay(tmp_path) as (_, relay, engine), linked(engine.core, relay):
+            for number in range(5):
+                await administer(engine, number)
+                await settle(engine)
+                for line in list(relay.lines):
+                    line.cut()
+                await until(lambda: not engine.status().connected)
+                await until(lambda: engine.status().connected)
         assert len(relay.document(TODAY).replica.state_vector) == 1
 
     run(story())

@@ -30,6 +30,7 @@ from tests.device.world import (
     relay_with,
     run,
     settle,
+    tablet_and_relay,
     until,
 )
 
@@ -201,10 +202,7 @@ def test_events_tell_of_the_connection_and_of_changes(tmp_path: Path) -> None:
 
 def test_the_age_of_the_cache_is_that_of_the_connection(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
             async with linked(engine.core, relay):
                 await administer(engine, 1)
                 await settle(engine)

@@ -7,29 +7,26 @@ import pytest
 from crdtmed.device.engine_types import Disconnected
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import Line
-from tests.device.world import P1, administer, device_in, linked, relay_with, run, settle, until
+from tests.device.world import administer, device_in, linked, relay_with, run, settle, tablet_and_relay, until
 
 
 @pytest.mark.parametrize("code", ["not_committed", "not_read"])
 def test_a_relay_that_has_trouble_of_its_own_blames_no_statement(tmp_path: Path, code: str) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        goodbyes = 0
-        honest = relay._push
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            goodbyes = 0
+            honest = relay._push
 
-        def push(line: Line, name: str, data: bytes) -> None:
-            nonlocal goodbyes
-            if goodbyes == 6:
-                honest(line, name, data)
-                return
-            goodbyes += 1
-            line.say(wire.Bye(code, "the disk of this relay has trouble: try again"))
-            line.cut()
+            def push(line: Line, name: str, data: bytes) -> None:
+                nonlocal goodbyes
+                if goodbyes == 6:
+                    honest(line, name, data)
+                    return
+                goodbyes += 1
+                line.say(wire.Bye(code, "the disk of this relay has trouble: try again"))
+                line.cut()
 
-        relay._push = push  # type: ignore[method-assign]  # a relay whose disk has trouble for a while
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+            relay._push = push  # type: ignore[method-assign]  # a relay whose disk has trouble for a while
             await administer(engine, 1)
             async with linked(engine.core, relay):
                 await settle(engine)

@@ -11,7 +11,7 @@ from crdtmed.device.link import CALM_S
 from crdtmed.limits import CONVERSATION_OF_USE_MS, RETRY_FIRST_MS, RETRY_MOST_MS
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import Line, ScriptedRelay
-from tests.device.world import P1, administer, device_in, linked, relay_with, run, settle, until
+from tests.device.world import administer, device_in, linked, relay_with, run, settle, tablet_and_relay, until
 
 FIRST_S = RETRY_FIRST_MS / 1_000
 MOST_S = RETRY_MOST_MS / 1_000
@@ -69,12 +69,9 @@ async def lose(engine: Engine, relay: ScriptedRelay, waits: Waits) -> float:
 )
 def test_a_relay_that_is_of_no_use_is_asked_ever_less_often(tmp_path: Path, code: str, at: type[wire.ToRelay]) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        over = ends_with_goodbye(relay, code, at)
-        waits = Waits()
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            over = ends_with_goodbye(relay, code, at)
+            waits = Waits()
             said = await administer(engine, 1)
             async with linked(engine.core, relay, pause=waits):
                 await until(lambda: len(waits.seconds) >= 14)
@@ -92,11 +89,8 @@ def test_a_relay_that_is_of_no_use_is_asked_ever_less_often(tmp_path: Path, code
 
 def test_a_lost_line_is_no_goodbye(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        waits = Waits()
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            waits = Waits()
             async with linked(engine.core, relay, pause=waits):
                 assert [await lose(engine, relay, waits) <= FIRST_S for _ in range(12)] == 12 * [True]
 

@@ -29,6 +29,7 @@ from tests.device.world import (
     run,
     settle,
     stop,
+    tablet_and_relay,
     until,
 )
 
@@ -75,24 +76,20 @@ def test_what_a_restored_relay_lacks_is_handed_back_whoever_said_it(tmp_path: Pa
 
 def test_what_is_handed_back_and_judged_otherwise_comes_to_the_inbox(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
-            async with linked(engine.core, relay):
-                said = await administer(engine, 1)
-                await settle(engine)
-                await engine.statements(LOG)
-                relay.judge = lambda one: Judgement(Status.CONFLICT, Redo(), ("redo", "discard"))
-                relay.restored(lambda ref: False)
-                await until(lambda: relay.judged.count(said.ref) == 2)
+        async with tablet_and_relay(tmp_path) as (_, relay, engine), linked(engine.core, relay):
+            said = await administer(engine, 1)
+            await settle(engine)
+            await engine.statements(LOG)
+            relay.judge = lambda one: Judgement(Status.CONFLICT, Redo(), ("redo", "discard"))
+            relay.restored(lambda ref: False)
+            await until(lambda: relay.judged.count(said.ref) == 2)
 
-                async def told() -> bool:
-                    return [entry.code for entry in await engine.inbox()] == ["redo"]
+            async def told() -> bool:
+                return [entry.code for entry in await engine.inbox()] == ["redo"]
 
-                await until(told)
-                assert await said.state() is State.CONFLICT
-                assert not await engine.statements(LOG)
+            await until(told)
+            assert await said.state() is State.CONFLICT
+            assert not await engine.statements(LOG)
 
     run(story())
 
@@ -105,44 +102,37 @@ def test_a_verdict_whose_change_never_came_is_no_reason_to_forget_what_a_restore
     """The relay said what became of it, died before the change was on the line, and was restored to before it."""
 
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
-            async with linked(engine.core, relay):
-                kept = [(await administer(engine, 1)).ref] if earlier else []
-                await settle(engine)
-                if status is Status.CONFLICT:
-                    relay.judge = lambda one: Judgement(status, Redo(), ("redo", "discard"))
-                spread = relay.spread
-                relay.spread = lambda first: None  # type: ignore[method-assign]  # that is the fault
-                said = await administer(engine, 2)
-                assert (await said.settled()).value == status.value
-                assert [queued.signed.statement.ref for queued in engine.outbox()] == [said.ref]
-                relay.spread = spread  # type: ignore[method-assign]  # and its end
-                relay.judge = lambda one: Judgement()
-                relay.restored(lambda ref: ref in kept)
-                await until(lambda: relay.judged.count(said.ref) == 2)
-                await until(lambda: not engine.outbox() and not any(engine.core.handing.values()))
+        async with tablet_and_relay(tmp_path) as (_, relay, engine), linked(engine.core, relay):
+            kept = [(await administer(engine, 1)).ref] if earlier else []
+            await settle(engine)
+            if status is Status.CONFLICT:
+                relay.judge = lambda one: Judgement(status, Redo(), ("redo", "discard"))
+            spread = relay.spread
+            relay.spread = lambda first: None  # type: ignore[method-assign]  # that is the fault
+            said = await administer(engine, 2)
+            assert (await said.settled()).value == status.value
+            assert [queued.signed.statement.ref for queued in engine.outbox()] == [said.ref]
+            relay.spread = spread  # type: ignore[method-assign]  # and its end
+            relay.judge = lambda one: Judgement()
+            relay.restored(lambda ref: ref in kept)
+            await until(lambda: relay.judged.count(said.ref) == 2)
+            await until(lambda: not engine.outbox() and not any(engine.core.handing.values()))
 
-                async def confirmed() -> bool:
-                    shown = await engine.statements(LOG)
-                    refs = {entry.ref for entry in shown if entry.standing is Standing.CONFIRMED}
-                    return refs == {*kept, said.ref} and len(shown) == len(refs)
+            async def confirmed() -> bool:
+                shown = await engine.statements(LOG)
+                refs = {entry.ref for entry in shown if entry.standing is Standing.CONFIRMED}
+                return refs == {*kept, said.ref} and len(shown) == len(refs)
 
-                await until(confirmed)
-                await equal(engine, relay)
-                assert not await engine.inbox()
+            await until(confirmed)
+            await equal(engine, relay)
+            assert not await engine.inbox()
 
     run(story())
 
 
 def test_what_is_to_be_handed_back_survives_a_restart(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
             async with linked(engine.core, relay):
                 said = await administer(engine, 1)
                 await settle(engine)
@@ -167,11 +157,8 @@ def test_what_is_to_be_handed_back_outlives_a_disk_that_cannot_be_read_meanwhile
     """Found by the simulation: the device began from nothing, and wrote over the bases that it had to give back."""
 
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        relay.put_register(P1, "patient", {"id": "p1"})
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            relay.put_register(P1, "patient", {"id": "p1"})
             async with linked(engine.core, relay):
                 fact = await administer(engine, 1)
                 request = await engine.say(Kind.STOP, P1, stop())
@@ -202,10 +189,7 @@ def test_what_was_to_be_handed_back_by_a_burst_that_does_not_count_is_forgotten_
     """Another device hands it back meanwhile: it is shown once, as confirmed, and not as tentative for ever."""
 
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
             async with linked(engine.core, relay):
                 said = await administer(engine, 1)
                 await settle(engine)
@@ -238,30 +222,26 @@ def test_what_is_handed_back_and_must_wait_is_handed_back_again_in_the_same_conv
     """A correction comes back before what it corrects, which another device has: nobody else may bring it later."""
 
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
-            async with linked(engine.core, relay):
-                said = [await administer(engine, number) for number in range(3)]
-                await settle(engine)
-                await until(lambda: TODAY in engine.core.held)
-                waiting, *others = said
-                awaits = retry(Awaits("bbbbbbbb." + 16 * "b"))
-                relay.judge = lambda one: awaits if one.ref == waiting.ref else Judgement()
-                relay.restored(lambda ref: False)
-                await until(lambda: bool(engine.core.hand_again))
-                assert all(one.ref in relay.statements for one in others)
-                conversation = engine.core.conversation
-                relay.judge = lambda one: Judgement()
-                given = len(relay.handed_back)
-                device.now += 60_000
-                engine.core.wake()
-                await until(lambda: waiting.ref in relay.statements)
-                await until(lambda: not any(engine.core.handing.values()))
-                assert len(relay.handed_back) == given + 1, "it alone is handed back again"
-                assert engine.core.conversation == conversation
-                assert not engine.core.hand_again
-                await equal(engine, relay)
+        async with tablet_and_relay(tmp_path) as (device, relay, engine), linked(engine.core, relay):
+            said = [await administer(engine, number) for number in range(3)]
+            await settle(engine)
+            await until(lambda: TODAY in engine.core.held)
+            waiting, *others = said
+            awaits = retry(Awaits("bbbbbbbb." + 16 * "b"))
+            relay.judge = lambda one: awaits if one.ref == waiting.ref else Judgement()
+            relay.restored(lambda ref: False)
+            await until(lambda: bool(engine.core.hand_again))
+            assert all(one.ref in relay.statements for one in others)
+            conversation = engine.core.conversation
+            relay.judge = lambda one: Judgement()
+            given = len(relay.handed_back)
+            device.now += 60_000
+            engine.core.wake()
+            await until(lambda: waiting.ref in relay.statements)
+            await until(lambda: not any(engine.core.handing.values()))
+            assert len(relay.handed_back) == given + 1, "it alone is handed back again"
+            assert engine.core.conversation == conversation
+            assert not engine.core.hand_again
+            await equal(engine, relay)
 
     run(story())

@@ -28,6 +28,7 @@ from tests.device.world import (
     run,
     settle,
     stop,
+    tablet_and_relay,
     until,
 )
 
@@ -46,11 +47,8 @@ class Once:
 
 def test_a_restamp_is_signed_again_under_its_id_with_the_relays_time(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        judge = relay.judge = Once(retry(Restamp(NOW)))
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            judge = relay.judge = Once(retry(Restamp(NOW)))
             device.now = NOW + 9_000_000
             first = await draft(engine, "a")
             second = await draft(engine, "b")
@@ -121,11 +119,8 @@ def test_awaits_delays_itself_alone_and_goes_when_what_it_waits_for_comes(tmp_pa
 
 def test_busy_holds_everything_back_until_its_time(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        relay.judge = Once(retry(Busy(30_000)))
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            relay.judge = Once(retry(Busy(30_000)))
             first = await administer(engine, 1)
             async with linked(engine.core, relay):
                 await until(lambda: first.ref in relay.judged)
@@ -143,11 +138,8 @@ def test_busy_holds_everything_back_until_its_time(tmp_path: Path) -> None:
 
 def test_a_closed_segment_is_left_for_the_one_that_the_relay_names(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        relay.now = NOW + 86_400_000 * 40  # the relay is in another month
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            relay.now = NOW + 86_400_000 * 40  # the relay is in another month
             first = await administer(engine, 1)
             async with linked(engine.core, relay):
                 await settle(engine)
@@ -165,11 +157,8 @@ def test_a_closed_segment_is_left_for_the_one_that_the_relay_names(tmp_path: Pat
 
 def test_a_patient_that_moved_is_signed_again_under_a_fresh_challenge(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        judge = relay.judge = Once(retry(PatientMoved(4)))
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            judge = relay.judge = Once(retry(PatientMoved(4)))
             async with linked(engine.core, relay):
                 await until(lambda: engine.status().connected)
                 said = await engine.say(Kind.SIGN, P1, Sign("rx1", bytes(32)))
@@ -183,12 +172,9 @@ def test_a_patient_that_moved_is_signed_again_under_a_fresh_challenge(tmp_path: 
 
 def test_a_sign_that_waits_long_for_what_came_before_gets_a_fresh_challenge(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        held: set[str] = set()
-        relay.judge = lambda one: retry(Awaits("bbbbbbbb.aaaaaaaaaaaaaaaa")) if one.ref in held else Judgement()
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            held: set[str] = set()
+            relay.judge = lambda one: retry(Awaits("bbbbbbbb.aaaaaaaaaaaaaaaa")) if one.ref in held else Judgement()
             async with linked(engine.core, relay):
                 await until(lambda: engine.status().connected)
                 first = await administer(engine, 1)
@@ -212,19 +198,16 @@ def test_a_sign_that_waits_long_for_what_came_before_gets_a_fresh_challenge(tmp_
 @pytest.mark.parametrize("later_ms", [10_000, 100_000])
 def test_what_needed_the_relay_and_was_cut_off_is_renewed_only_while_it_is_fresh(tmp_path: Path, later_ms: int) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        honest = relay.receive
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            honest = relay.receive
 
-        def cut(line: Line, frame: wire.ToRelay) -> None:
-            if isinstance(frame, wire.Request):
-                relay.silent = True
-                line.cut()
-                raise ConnectionError("cut before it was judged")
-            honest(line, frame)
+            def cut(line: Line, frame: wire.ToRelay) -> None:
+                if isinstance(frame, wire.Request):
+                    relay.silent = True
+                    line.cut()
+                    raise ConnectionError("cut before it was judged")
+                honest(line, frame)
 
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
             async with linked(engine.core, relay):
                 await until(lambda: engine.status().connected)
                 relay.receive = cut  # type: ignore[method-assign]  # the link is cut just then
@@ -246,12 +229,9 @@ def test_what_needed_the_relay_and_was_cut_off_is_renewed_only_while_it_is_fresh
 
 def test_a_request_waits_for_what_was_said_before_it_and_a_stop_does_not(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        held: set[str] = set()
-        relay.judge = lambda one: retry(Awaits("bbbbbbbb.aaaaaaaaaaaaaaaa")) if one.ref in held else Judgement()
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            held: set[str] = set()
+            relay.judge = lambda one: retry(Awaits("bbbbbbbb.aaaaaaaaaaaaaaaa")) if one.ref in held else Judgement()
             first = await administer(engine, 1)
             held.add(first.ref)
             from crdtmed.aggregates.reconciliation_session import Open

@@ -26,16 +26,14 @@ from tests.device.world import (
     relay_with,
     run,
     settle,
+    tablet_and_relay,
     until,
 )
 
 
 def test_the_same_key_says_the_same_thing_once(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
             key = engine.new_id()
             first = await engine.say(Kind.ADMINISTER, LOG, given(1), key=key)
             again = await engine.say(Kind.ADMINISTER, LOG, given(1), key=key)

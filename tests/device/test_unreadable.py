@@ -19,28 +19,26 @@ from tests.device.world import (
     relay_with,
     run,
     settle,
+    tablet_and_relay,
     until,
 )
 
 
 def test_a_statement_that_the_relay_cannot_read_is_set_aside_and_the_rest_arrives(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        poison: set[str] = set()
-        honest = relay._push
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            poison: set[str] = set()
+            honest = relay._push
 
-        def push(line: Line, name: str, data: bytes) -> None:
-            if any(ref.encode().partition(b".")[2] in data for ref in poison):
-                line.say(wire.Bye("content_unreadable", "an update with a value that is none"))
-                line.closed = True
-                relay.lines.discard(line)
-                return
-            honest(line, name, data)
+            def push(line: Line, name: str, data: bytes) -> None:
+                if any(ref.encode().partition(b".")[2] in data for ref in poison):
+                    line.say(wire.Bye("content_unreadable", "an update with a value that is none"))
+                    line.closed = True
+                    relay.lines.discard(line)
+                    return
+                honest(line, name, data)
 
-        relay._push = push  # type: ignore[method-assign]  # a relay that stumbles over one statement
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+            relay._push = push  # type: ignore[method-assign]  # a relay that stumbles over one statement
             said = [await administer(engine, number) for number in range(30)]
             poison.add(said[11].ref)
             async with linked(engine.core, relay):

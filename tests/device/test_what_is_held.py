@@ -31,16 +31,14 @@ from tests.device.world import (
     relay_with,
     run,
     settle,
+    tablet_and_relay,
     until,
 )
 
 
 def test_a_patient_that_is_withdrawn_is_purged_and_what_was_said_is_sent(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
             async with linked(engine.core, relay):
                 await administer(engine, 1)
                 await settle(engine)
@@ -214,11 +212,8 @@ def test_stamps_that_are_seen_together_count_as_one_after_the_other(ahead: list[
 
 def test_a_document_that_is_refused_alone_is_asked_for_once_a_conversation(tmp_path: Path) -> None:
     async def story() -> None:
-        device = device_in(tmp_path)
-        relay = relay_with(device)
-        relay.evict[DRAFTS] = "unknown_document"
-        async with device.engine() as engine:
-            await engine.subscribe([P1])
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            relay.evict[DRAFTS] = "unknown_document"
             async with linked(engine.core, relay):
                 await until(lambda: DRAFTS in engine.core.withdrawn)
                 assert engine.withdrawn == {}

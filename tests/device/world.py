@@ -171,6 +171,16 @@ def retry(reason: object) -> Judgement:
     return Judgement(Status.RETRY, reason)  # type: ignore[arg-type]  # any reason of those that come with retry
 
 
+@asynccontextmanager
+async def tablet_and_relay(tmp_path: Path) -> AsyncIterator[tuple[Device, ScriptedRelay, Engine]]:
+    """A device that holds p1 and a relay that knows it; the line between them is not up yet (`linked`)."""
+    device = device_in(tmp_path)
+    relay = relay_with(device)
+    async with device.engine() as engine:
+        await engine.subscribe([P1])
+        yield device, relay, engine
+
+
 async def equal(engine: Engine, relay: ScriptedRelay, names: tuple[str, ...] = (DRAFTS, TODAY)) -> None:
     """The device's bases are the relay's documents."""
     for name in names:
