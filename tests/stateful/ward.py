@@ -23,7 +23,7 @@ from relay.settings import Settings
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
 from tests.scenarios.hospital import Hospital, eventually, hospital, ordered
-from tests.stateful.model import Lot
+from tests.stateful.standing import Lot
 from tests.stateful.words import Judged, read
 
 CREW: Final = {
