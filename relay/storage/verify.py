@@ -2,47 +2,33 @@
 
 Documents are made again from the statements and folded once more, update by update, in pycrdt; every signature is
 checked; registers are compared with the documents that carry them, the ledger with its sums and with what each
-statement may have moved.  Nothing here uses what admission used to decide.
+statement moves by its own words, and what was dispensed of an order with what was accepted for it
+(`relay.storage.verify_ledger`).  Nothing here uses what admission used to decide.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from crdtmed.aggregates.conflict import ConflictRegister
-from crdtmed.aggregates.content import ContentError, decode_content
-from crdtmed.aggregates.dispensing_event import Dispense
+from crdtmed.aggregates.content import ContentError
 from crdtmed.aggregates.prescription import PrescriptionRegister
 from crdtmed.aggregates.registers import decode_register
-from crdtmed.aggregates.stock_item import Adjust, Receipt, StockRegister
+from crdtmed.aggregates.stock_item import StockRegister
 from crdtmed.codec import Undecodable
-from crdtmed.contract import Kind
 from crdtmed.documents import DocumentKind, parse
-from crdtmed.ids import split_ref
 from crdtmed.policies.server_authoritative import NIL
 from crdtmed.reasons import KeyReused
 from crdtmed.replica import Replica, ReplicaBroken
 from crdtmed.signed import Certificate, Forged, Register, unseal
-from crdtmed.statement import BadStatement, Statement, decode, verify
+from crdtmed.statement import BadStatement, SignedStatement, decode, verify
 from crdtmed.updates import Malformed
 from crdtmed.verdict import decode_verdict
 from relay.registers import load_replica
+from relay.storage import verify_ledger
 from relay.storage.port import Record
 from relay.storage.rebuild import RecordBroken, base, updates
 from relay.storage.rows import STATUS_OF, DocumentRow, Place, StatementRow
-
-OPERATOR_PREFIX: Final = "operator."
-SHORTAGE: Final = ("shortage", "shortage closed")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that does not follow: ``what`` is a stable code, ``where`` names it, ``says`` is for people."""
-
-    what: str
-    where: str
-    says: str
+from relay.storage.verify_finding import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +53,15 @@ class Keys:
 def verify_record(record: Record, keys: Keys) -> Verified:
     """Looks at everything; run it in a transaction, so that it sees one moment.  Takes time, changes nothing."""
     findings: list[Finding] = []
-    accepted: dict[str, Statement] = {}
+    accepted: dict[str, SignedStatement] = {}
     conflicts: dict[str, str] = {}
+    refs: set[str] = set()
     count = 0
     for row in record.statements():
         count += 1
+        if row.ref in refs:
+            findings.append(Finding("statement_twice", row.ref, "it is on record more than once; an id is judged once"))
+        refs.add(row.ref)
         findings.extend(_statement(row, keys, accepted, conflicts))
     names = record.documents()
     for name in names:
@@ -79,18 +69,21 @@ def verify_record(record: Record, keys: Keys) -> Verified:
         assert row_ is not None
         findings.extend(_document(record, row_, keys))
     registers = 0
+    orders: dict[tuple[str, str], PrescriptionRegister] = {}
     for name in names:
-        for each in _registers(record, name, accepted, conflicts):
+        for each in _registers(record, name, accepted, conflicts, orders):
             if isinstance(each, Finding):
                 findings.append(each)
             else:
                 registers += each
-    movements, wrong = _ledger(record, accepted)
-    return Verified(count, len(names), registers, movements, (*findings, *wrong))
+    counts, unreadable = verify_ledger.counts_of(accepted)
+    movements, wrong = verify_ledger.ledger(record, accepted, counts)
+    findings += [*unreadable, *wrong, *verify_ledger.dispensed(accepted, counts, orders)]
+    return Verified(count, len(names), registers, movements, tuple(findings))
 
 
 def _statement(
-    row: StatementRow, keys: Keys, accepted: dict[str, Statement], conflicts: dict[str, str]
+    row: StatementRow, keys: Keys, accepted: dict[str, SignedStatement], conflicts: dict[str, str]
 ) -> Iterator[Finding]:
     try:
         signed = decode(row.encoded)
@@ -116,7 +109,7 @@ def _statement(
         if row.place is Place.CONFLICT:
             conflicts[row.ref] = verdict.code
     if row.place in (Place.ACCEPTED, Place.CLOSED):
-        accepted[row.ref] = statement
+        accepted[row.ref] = signed
 
 
 def _document(record: Record, row: DocumentRow, keys: Keys) -> Iterator[Finding]:
@@ -183,9 +176,14 @@ def _unsealed(data: bytes, keys: Keys) -> Register | None:
 
 
 def _registers(
-    record: Record, name: str, accepted: dict[str, Statement], conflicts: dict[str, str]
+    record: Record,
+    name: str,
+    accepted: dict[str, SignedStatement],
+    conflicts: dict[str, str],
+    orders: dict[tuple[str, str], PrescriptionRegister],
 ) -> Iterator[Finding | int]:
-    """Every register can be read, and names statements that have the verdict it needs."""
+    """Every register can be read, and names statements that have the verdict it needs; signed prescriptions are put
+    into ``orders``."""
     document = parse(name)
     for row in record.registers(name):
         where = f"{name} {row.key}"
@@ -197,6 +195,8 @@ def _registers(
         except ContentError as error:
             yield Finding("register_unreadable", where, str(error))
             continue
+        if isinstance(value, PrescriptionRegister):
+            orders[document.scope_id or "", value.id] = value
         if isinstance(value, PrescriptionRegister) and value.signed_by not in accepted:
             yield Finding("register_unfounded", where, f"{value.signed_by}, which signed it, was not accepted")
         if isinstance(value, ConflictRegister):
@@ -208,56 +208,3 @@ def _registers(
             sums = record.stock(document.scope_id, value.item, value.lot)
             if (value.on_hand, value.shortage) != sums:
                 yield Finding("stock_differs", where, f"it says {value.on_hand} and {value.shortage}, the sums {sums}")
-
-
-def _ledger(record: Record, accepted: dict[str, Statement]) -> tuple[int, list[Finding]]:
-    """The sums are those of the movements, and each statement moved what it says, once."""
-    on_hand: dict[tuple[str, str, str], int] = defaultdict(int)
-    shortage: dict[tuple[str, str, str], int] = defaultdict(int)
-    moved: dict[str, tuple[int, int]] = {}
-    findings: list[Finding] = []
-    count = 0
-    for _, site, item, lot, kind, delta, by, _ in record.movements():
-        count += 1
-        here, short = moved.get(by, (0, 0))
-        if kind in SHORTAGE:
-            shortage[site, item, lot] += delta
-            moved[by] = (here, short + delta)
-        else:
-            on_hand[site, item, lot] += delta
-            moved[by] = (here + delta, short)
-    for site, item, lot, stands, lacks in record.all_stock():
-        key = (site, item, lot)
-        if (on_hand.pop(key, 0), shortage.pop(key, 0)) != (stands, lacks):
-            findings.append(Finding("ledger_differs", "/".join(key), "its movements do not add up to its sums"))
-    findings.extend(Finding("ledger_differs", "/".join(key), "it has movements and no sums") for key in on_hand)
-    for by, (here, short) in moved.items():
-        if by not in accepted and record.last_number(split_ref(by)[0]):
-            findings.append(Finding("movement_unfounded", by, "it moved stock and was not accepted"))
-        elif by in accepted:
-            wanted = _moves(accepted[by])
-            if wanted is not None and wanted != (here, short):
-                findings.append(Finding("movement_wrong", by, f"it says {wanted}, it moved {(here, short)}"))
-    for ref, statement in accepted.items():
-        wanted = _moves(statement)
-        if wanted not in (None, (0, 0)) and ref not in moved:
-            findings.append(Finding("movement_missing", ref, f"it says {wanted}, and moved nothing"))
-    return count, findings
-
-
-def _moves(statement: Statement) -> tuple[int, int] | None:
-    """What an accepted statement moves on hand and in shortage by its own words; None where they do not tell alone."""
-    if statement.kind is Kind.RESOLVE:
-        return None
-    try:
-        content = decode_content(statement.kind, bytes(statement.content))
-    except ContentError:
-        return None
-    match content:
-        case Dispense(quantity=quantity):
-            return (-quantity, 0)
-        case Receipt(quantity=quantity):
-            return (quantity, 0)
-        case Adjust(delta=delta, closes_shortage=closes):
-            return (delta, -closes)
-    return (0, 0)
