@@ -13,7 +13,12 @@ from msgspec import msgpack
 from pycrdt import Array, Doc, Map
 
 from crdtmed.dictionary import DICTIONARY
+from crdtmed.signed import RelayKey, read
+from crdtmed.trust import RELAY
 from crdtmed.wire.frames import Want
+from relay.identity.rows import entries
+from relay.storage.record import SqlRecord
+from relay.storage.verify import Keys, verify_record
 from tests.simulation.bounds import nothing_left
 from tests.simulation.kept import nothing_lost, statements
 from tests.simulation.rules import drafts, gates, ledger
@@ -114,10 +119,21 @@ async def at_the_end(it: "History") -> None:
         *gates(accepted, registers, it.witness, {ref: at for ref, (_, at) in rows.items()}),
     ):
         it.witness.complain(complaint)
+    _proof(it, connection)
     await _drafts(it, documents)
     _sessions(it, registers)
     _gone(it)
     nothing_left(it)
+
+
+def _proof(it: "History", connection: sqlite3.Connection) -> None:
+    """The relay's own proof of its record, which shares no code with admission, finds nothing wrong either."""
+    assert it.relay.service is not None
+    identity = it.relay.service.hub.identity
+    relays = tuple(read(RelayKey, data).public for key, data in entries(connection).items() if key.startswith(RELAY))
+    keys = Keys(lambda device: identity.certificate(connection, device), relays)
+    for finding in verify_record(SqlRecord(connection), keys).findings:
+        it.witness.complain(f"the record is not sound: {finding}")
 
 
 def _why(it: "History") -> None:

@@ -88,6 +88,7 @@ class Machine(Prescribing, Bedside, Pharmacy, Conflicts):
                 self.everybody_comes_online("tablet-1")
                 self.everything_follows()
                 self.ward.it.same_everywhere()
+                self.ward.proved()
                 on_record = {row.word.ref for row in self.witness.rows.values()}
                 assert self.witness.said.keys() <= on_record, "something that was said is on no record"
         finally:

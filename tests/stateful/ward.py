@@ -18,7 +18,8 @@ from crdtmed.device.device import Device
 from crdtmed.device.engine_types import State
 from crdtmed.device.keyfile import SoftwareKeys
 from crdtmed.signed import Grant
-from relay.operator.office import database_of
+from relay.operator import upkeep
+from relay.operator.office import database_of, open_office
 from relay.settings import Settings
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
@@ -172,6 +173,12 @@ class Ward:
             await self.close(name)
         await self.it.serving.aclose()
         await asyncio.to_thread(shutil.rmtree, self.folder)
+
+    def proved(self) -> None:
+        """The relay's own proof of its record finds nothing wrong."""
+        with open_office(self.it.settings) as office:
+            found = upkeep.verify(office)
+        assert found["sound"], found["findings"]
 
     def record(self) -> Record:
         """What the relay has on record now, at one moment."""
