@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdtmed.aggregates.content import ContentError
-from crdtmed.aggregates.registers import RegisterValue, decode_register, encode_register, register_key
+from crdtmed.aggregates.registers import RegisterValue, decode_register, register_key
 from crdtmed.aggregates.stock_item import Movement
 from crdtmed.documents import DocumentKind, parse
 from crdtmed.ids import ref, to_text
@@ -23,7 +22,7 @@ from relay.admission.facts import Stored
 from relay.admission.ledger import SHORTAGE
 from relay.identity.port import Identity, RandomBytes
 from relay.live import Held, Live, LiveAuthor, LiveClient, LiveDocument, live_document
-from relay.registers import COMPACT_AFTER, load_replica, write_registers
+from relay.registers import COMPACT_AFTER, encode_value, load_replica, write_registers
 from relay.storage.packing import pack, raw_id, words_of
 from relay.storage.port import Record
 from relay.storage.rebuild import draft_head
@@ -32,10 +31,6 @@ from relay.storage.rows import PLACE_OF, STATUS_OF, NewStatement, Place, Stateme
 EPOCH_BYTES: Final = 10
 CLIENT_BYTES: Final = 4
 """Client ids of the relay have 32 bits: every byte is in every update."""
-
-
-class RegisterInvalid(ValueError):
-    """A register is not as its model says; the message names its document, its key and what is wrong."""
 
 
 @dataclass(slots=True)
@@ -351,7 +346,7 @@ class Batch:
     def _write(self, document: str, entries: dict[str, RegisterValue | None]) -> None:
         live = self.open(document)
         versions = {key: self.held(document, key).version + 1 for key in entries}
-        values = {key: _encoded(document, key, value) for key, value in entries.items()}
+        values = {key: encode_value(document, key, value) for key, value in entries.items()}
         replica = self.replica(live)
         update = write_registers(replica, values, versions, self.now_ms, self.identity.relay_signer)
         for key, value in entries.items():
@@ -383,13 +378,6 @@ class Batch:
         if changed or gone:
             self.wrote(live, replica, replica.change(changed, gone))
             self._snapshot = None
-
-
-def _encoded(document: str, key: str, value: RegisterValue | None) -> bytes:
-    try:
-        return NIL if value is None else encode_register(value)
-    except ContentError as error:
-        raise RegisterInvalid(f"{document} {key}: {error}") from None
 
 
 def stored_verdict(record: Record, row: StatementRow) -> bytes:

@@ -4,12 +4,9 @@
 Only after it has returned may anybody hear of what it did.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, assert_never
-
-import msgspec
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
 
 from crdtmed.documents import Document, open_segments
 from crdtmed.limits import MAX_CLIENTS_PER_DOCUMENT, RETRY_FIRST_MS
@@ -21,89 +18,15 @@ from relay.admission.admit import admit
 from relay.admission.effects import Decision
 from relay.admission.facts import Submission
 from relay.applying import apply
-from relay.batch import Batch, Change, RegisterInvalid
+from relay.batch import Batch
 from relay.identity.port import Identity, RandomBytes
+from relay.items import Gapped, HandBack, Item, Outcome, Push, Request, Task
 from relay.live import Known, Live, LiveClient, LiveDocument
 from relay.quarantine import quarantine
+from relay.registers import RegisterInvalid
 from relay.session_events import Said
 from relay.storage.port import Record
 from relay.storage.rebuild import draft_head
-
-
-class Push(msgspec.Struct, frozen=True):
-    """A device's update of a document, with the statements that are its values, in order."""
-
-    connection: int
-    device: str
-    document: Document
-    update: DeviceUpdate
-    raw: bytes
-    said: tuple[Said, ...]
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A statement that asks for a change of registers."""
-
-    connection: int
-    device: str
-    said: Said
-
-
-@dataclass(frozen=True, slots=True)
-class HandBack:
-    """Statements of any author that a device gives back after a restore, into the document they were in.
-
-    ``forged`` are the references of those that no key fits; they are left out, and the operator hears of them.
-    """
-
-    connection: int
-    device: str
-    document: Document
-    said: tuple[Said, ...]
-    forged: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Anything else that writes: the identity service, an import, the operator.
-
-    Its result is in `Outcome.results` under ``key``; what it raises undoes the batch, so that tasks share none with
-    statements.
-    """
-
-    key: int
-    act: Callable[[Batch], Any]
-
-
-Item = Push | Request | HandBack | Task
-
-
-@dataclass(frozen=True, slots=True)
-class Gapped:
-    """A push did not continue its client: ``clock`` is the one due."""
-
-    document: str
-    client: int
-    clock: int
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a commit has to tell: verdicts and gaps by connection, connections to close, updates by document."""
-
-    now_ms: int
-    verdicts: dict[int, list[bytes]] = field(default_factory=dict)
-    gaps: dict[int, list[Gapped]] = field(default_factory=dict)
-    closes: dict[int, tuple[str, str]] = field(default_factory=dict)
-    changes: dict[str, Change] = field(default_factory=dict)
-    results: dict[int, Any] = field(default_factory=dict)
-    judged: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """New judgements by status and reason's code; ``known`` where a verdict was only given again."""
-    told: list[tuple[str, str, str, str]] = field(default_factory=list)
-    """The new judgements one by one: reference, document, status and reason's code."""
-    alarms: int = 0
-    external: bool = False
-    """Another process has written: everybody has to be brought up to date from the record."""
 
 
 class _Closes(Exception):

@@ -23,10 +23,10 @@ from crdtmed.wire.frames import Want, encode_frame
 from crdtmed.wire.plain import size_of
 from relay import conversing
 from relay.checks import Check
-from relay.commit import HandBack, Outcome, Push, Request
 from relay.connection import Connection, Counts, Peer
 from relay.fanout import Fanout
 from relay.identity.port import Identity, RandomBytes
+from relay.items import HandBack, Outcome, Push, Request
 from relay.jobs import Ask, Item, Judge, Read, Slow, Write, to_judge
 from relay.reading import Answers
 from relay.session import Session, State

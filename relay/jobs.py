@@ -15,7 +15,7 @@ from crdtmed.statement import signed_by
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
 from relay.checks import BULK, Check
-from relay.commit import HandBack, Push, Request
+from relay.items import HandBack, Push, Request
 from relay.reading import Reader
 from relay.session_events import Said
 

@@ -5,9 +5,12 @@ from typing import Final
 
 import msgspec
 
+from crdtmed.aggregates.content import ContentError
+from crdtmed.aggregates.registers import RegisterValue, encode_register
 from crdtmed.documents import Document
 from crdtmed.keys import Signer
 from crdtmed.limits import COMPACT_AFTER_UPDATES
+from crdtmed.policies.server_authoritative import NIL
 from crdtmed.replica import Replica
 from crdtmed.signed import Register, seal
 from relay.storage.port import Record
@@ -39,6 +42,18 @@ def load_replica(record: Record, document: Document, client: int) -> Replica:
         raise RecordBroken(f"{document.name}: it stands at {row.position}, its record ends at {at}")
     replica.position = at
     return replica
+
+
+class RegisterInvalid(ValueError):
+    """A register is not as its model says; the message names its document, its key and what is wrong."""
+
+
+def encode_value(document: str, key: str, value: RegisterValue | None) -> bytes:
+    """The bytes of a register's value, None being that it was withdrawn; raises `RegisterInvalid`."""
+    try:
+        return NIL if value is None else encode_register(value)
+    except ContentError as error:
+        raise RegisterInvalid(f"{document} {key}: {error}") from None
 
 
 def write_registers(

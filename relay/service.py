@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from crdtmed.ids import split_ref
 from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.batch import Batch
-from relay.commit import Outcome, Task, commit_batch
+from relay.commit import commit_batch
 from relay.connection import Connection, Peer
 from relay.executors import Here, cores
 from relay.hub import Hub
@@ -25,6 +25,7 @@ from relay.identity.keyring import Keyring, keyring
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
 from relay.identity.service import open_identity
+from relay.items import Outcome, Task
 from relay.jobs import Judge, Read, Slow, Write, read_all, statements_of, take, verified_elsewhere
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.commit import Outcome, Task, commit_batch
+from relay.commit import commit_batch
 from relay.identity.port import Identity, RandomBytes
+from relay.items import Outcome, Task
 from relay.jobs import Judge, Write, verified
 from relay.live import Live
 from relay.storage.port import Record

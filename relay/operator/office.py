@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from crdtmed.exercise import clock_from
 from relay.batch import Batch
-from relay.commit import Task, commit_batch
+from relay.commit import commit_batch
 from relay.identity import directory
 from relay.identity.keyring import (
     Keyring,
@@ -25,6 +25,7 @@ from relay.identity.keyring import (
 )
 from relay.identity.leases import Terms
 from relay.identity.service import EmbeddedIdentity, identity_in_force, open_identity
+from relay.items import Task
 from relay.live import Live
 from relay.settings import Settings
 from relay.storage.migrations import SchemaTooNew

@@ -4,14 +4,14 @@ The rules of resolutions are written here anew: nothing of admission is used, so
 other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec import structs
 
 from crdtmed.aggregates.conflict import Action, Resolve
-from crdtmed.aggregates.content import Content, decode_content, embedded
+from crdtmed.aggregates.content import Content, ContentError, decode_content, embedded
 from crdtmed.aggregates.dispensing_event import Dispense
 from crdtmed.aggregates.stock_item import Adjust, MovementType, Receipt
 from crdtmed.statement import SignedStatement
@@ -47,15 +47,17 @@ class Count:
 def count_of(signed: SignedStatement) -> Count | None:
     """What an accepted statement counts; None where it counts nothing.
 
-    Raises `ContentError` where it, or what it embeds, cannot be read.
+    Raises `ContentError` where it cannot be read, or what it embeds, unless a person closed that without counting it.
     """
-    chain = list(_chain(signed))
-    said, content = chain[-1]
-    resolutions = [each for _, each in chain if isinstance(each, Resolve)]
+    resolutions, said, content = _chain(signed)
     site = signed.statement.document.partition("/")[2].partition("/")[0]
     action, confirmed = _what_was_chosen(resolutions)
     if action is not None and action not in _CARRIED_OUT and action is not Action.LOST:
         return None
+    if isinstance(content, ContentError):
+        if action is Action.LOST:
+            return None
+        raise content
     match content:
         case Dispense():
             lost = action is Action.LOST
@@ -92,14 +94,20 @@ def agrees(count: Count | None, moved: Sequence[Moved]) -> bool:
     return (delta, lacked, closed) == (count.delta, 0, -count.closes)
 
 
-def _chain(signed: SignedStatement) -> Iterator[tuple[SignedStatement, Content]]:
-    """A statement, the one that it resolves, the one that this resolves…"""
+def _chain(signed: SignedStatement) -> tuple[list[Resolve], SignedStatement, Content | ContentError]:
+    """The resolutions, the outermost first, and the statement that they resolve in the end, with its content or what
+    is wrong with it; of any other statement itself."""
+    resolutions: list[Resolve] = []
     while True:
-        content = decode_content(signed.statement.kind, bytes(signed.statement.content))
-        yield signed, content
-        if not isinstance(content, Resolve):
-            return
-        signed = embedded(content)
+        try:
+            content = decode_content(signed.statement.kind, bytes(signed.statement.content))
+            if not isinstance(content, Resolve):
+                return resolutions, signed, content
+            inner = embedded(content)
+        except ContentError as error:
+            return resolutions, signed, error
+        resolutions.append(content)
+        signed = inner
 
 
 def _what_was_chosen(resolutions: Sequence[Resolve]) -> tuple[Action | None, bool]:

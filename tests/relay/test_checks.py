@@ -19,7 +19,7 @@ from relay.checks import (
     answer,
     next_unasked,
 )
-from relay.commit import HandBack, Push
+from relay.items import HandBack, Push
 from relay.jobs import Judge, take, to_judge, verified, verified_elsewhere
 from relay.verifiers import MAX_AUTOMATIC, how_many
 from tests.relay.world import Tablet, World

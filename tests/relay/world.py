@@ -27,11 +27,12 @@ from crdtmed.wire.enrolment import ENROLMENT_PROOF_TAG, Enrol, Enrolled, proof_b
 from crdtmed.wire.frames import PROTOCOL
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
-from relay.commit import Item, Outcome, Push, Request, Task, commit_batch
+from relay.commit import commit_batch
 from relay.identity import enrolment, users
 from relay.identity.keyring import Keyring, keyring, new_secrets
 from relay.identity.leases import Terms
 from relay.identity.service import EmbeddedIdentity, open_identity, put_knowledge
+from relay.items import Item, Outcome, Push, Request, Task
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.service import Service

@@ -25,10 +25,11 @@ from crdtmed.device.store_database import Connection, InlineDatabase, open_conne
 from crdtmed.leasing import Reading
 from crdtmed.limits import KEEPALIVE_MS, MAX_BATCH_STATEMENTS
 from crdtmed.wire.enrolment import encode_message, read_enrol
-from relay.commit import Task, commit_batch
+from relay.commit import commit_batch
 from relay.connection import Connection as HubConnection
 from relay.hub import Hub
 from relay.identity import enrolment
+from relay.items import Task
 from relay.jobs import read_all, take, verified
 from relay.live import Live
 from relay.reading import Reader

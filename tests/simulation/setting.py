@@ -25,11 +25,12 @@ from crdtmed.wire.enrolment import encode_message, read_enrol
 from relay.admission.effects import Move
 from relay.applying import apply
 from relay.batch import Batch
-from relay.commit import Task, commit_batch
+from relay.commit import commit_batch
 from relay.identity import enrolment, users
 from relay.identity.keyring import Keyring, keyring, new_secrets
 from relay.identity.leases import Terms
 from relay.identity.service import open_identity, put_knowledge
+from relay.items import Task
 from relay.live import Live
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite

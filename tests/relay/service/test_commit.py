@@ -40,8 +40,8 @@ from relay.admission.effects import Decision, Effect, Move, Note, Put, accept
 from relay.admission.facts import ChallengeState, FactsPort, KnowledgeAnswer, Submission
 from relay.applying import apply
 from relay.batch import Batch
-from relay.commit import HandBack, Outcome, Task
 from relay.identity import users
+from relay.items import HandBack, Outcome, Task
 from relay.live import LiveAuthor
 from relay.reading import Reader, whole
 from relay.session import content_of

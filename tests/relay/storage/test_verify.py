@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -23,6 +24,7 @@ from crdtmed.aggregates.prescription_draft import (
     group_of,
 )
 from crdtmed.aggregates.stock_item import Adjust, AdjustReason, Movement, MovementType, Receipt, StockRegister
+from crdtmed.contract import Kind
 from crdtmed.statement import SignedStatement
 from crdtmed.verdict import Status, Verdict, decode_verdict
 from relay.admission.effects import Effect, Move, Put, Withdraw
@@ -163,6 +165,19 @@ def test_everything_that_a_pharmacy_counts_follows_from_what_was_said() -> None:
     assert it.world.verify().findings == ()
     assert (it.order().dispensed, it.order().authorised) == (32, 30)
     assert it.stock("L2").shortage == 2
+
+
+@pytest.mark.parametrize("kind", [Kind.RECEIPT, Kind.DISPENSE])
+def test_what_nobody_can_read_counts_nothing_once_a_person_has_closed_it(kind: Kind) -> None:
+    it = Pharmacy()
+    log = it.world.log("site/pharmacy")
+    written = Receipt("S", "note-L3", "amox-500", "L3", "2030-01-01", 5, "{capsule}", it.world.now_ms)
+    nonsense = msgspec.Raw(msgspec.msgpack.encode({"item": "amox-500", "quantity": -5}))
+    said = it.tablet.say(written, "site/pharmacy/log", kind=kind, content=nonsense)
+    outcome = it.world.commit(it.world.push(it.tablet, log, it.tablet.into_log(log, 7, said)))
+    assert [decode_verdict(data).code for data in outcome.verdicts[1]] == ["content_invalid"]
+    it.resolves(said, Action.ENTERED_IN_ERROR)
+    assert it.world.verify().findings == ()
 
 
 def test_what_was_given_before_there_was_an_order_counts_for_none() -> None:
