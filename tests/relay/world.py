@@ -69,7 +69,7 @@ class Tablet:
     clocks: dict[tuple[str, int], int] = field(default_factory=dict)
     last: int = 0
 
-    def say(self, content: Content, document: str, seen: tuple[str, ...] = (), **changed: Any) -> SignedStatement:
+    def say(self, content: Content, document: str, /, seen: tuple[str, ...] = (), **changed: Any) -> SignedStatement:
         """A signed statement; ``changed`` are fields of it to be other than they should."""
         self.number += 1
         self.last = max(self.last + 1, stamp(self.now()))
