@@ -16,7 +16,7 @@ ATHERIS ?= atheris>=3,<4
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test simulate stateful kill fuzz mutate check format lock clean
+.PHONY: help venv run test simulate stateful kill fuzz mutate check bench format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18

@@ -186,3 +186,9 @@ def test_the_commands_that_readme_names_exist() -> None:
     assert {"test", "check"} <= named
     assert named <= targets, f"README.md names make targets that do not exist: {sorted(named - targets)}"
     assert re.findall(r"^make ([a-z]+)$", gate, re.M) == ["check", "test"]
+
+
+def test_a_folder_of_the_same_name_does_not_keep_a_command_from_running() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.M)
+    assert set(re.findall(r"^([a-z]+):", makefile, re.M)) == set(phony.split())
