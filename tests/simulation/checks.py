@@ -267,13 +267,17 @@ async def _drafts(it: "History", documents: dict[str, Any]) -> None:
 
 
 def _sessions(it: "History", registers: dict[str, dict[str, Any]]) -> None:
-    """Of two sessions of which one met the other, both are entered in error."""
+    """Of two sessions of which one met the other, both are entered in error; of one that came after the restart and
+    had not seen it, that one alone."""
     for (era, ref), data in it.witness.verdicts.items():
         reason = msgpack.decode(data).get("reason")
         if era != it.relay.restores or not reason or reason["code"] != "session_diverged":
             continue
-        home = registers.get(it.witness.requested[ref].document, {})
-        for name in (reason["session"], reason["other"]):
+        said = it.witness.requested[ref]
+        home = registers.get(said.document, {})
+        restart = home.get(f"session/{reason['other']}", {})
+        late = restart.get("restarts") and restart["opened_by"] not in said.seen
+        for name in (reason["session"],) if late else (reason["session"], reason["other"]):
             held = home.get(f"session/{name}")
             if held is None or held["status"] != "entered-in-error":
                 it.witness.complain(f"session {name} met another one, and is {held and held['status']}")
