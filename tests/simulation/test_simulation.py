@@ -30,9 +30,10 @@ def test_fixed_brief_histories_hold(first: int) -> None:
         assert not result.complaints, f"--brief --seed {seed}:\n" + "\n".join(result.complaints)
 
 
-@pytest.mark.parametrize(("seed", "kept"), [(5010, {30, 47, 48})])
+@pytest.mark.parametrize(("seed", "kept"), [(5010, {30, 47, 48}), (90004419, {0, 1, 56, 57, 59})])
 def test_what_once_failed_holds(seed: int, kept: set[int]) -> None:
-    """A disk that is full while a statement is signed again under a fresh challenge."""
+    """A disk that is full while a statement is signed again under a fresh challenge; a reconciliation that is opened
+    anew twice, the second time without having seen the first."""
     result = play(plan(seed).only(frozenset(kept)))
     assert not result.complaints, "\n".join(result.complaints)
 
