@@ -1,8 +1,8 @@
 """The websocket end of a connection, as uvicorn's protocol for upgrades: bytes to messages and back.
 
-websockets' sans-I/O protocol does the handshake and the control frames.  What the relay sends goes to the transport
-as it is: a server's frames are not masked, so that one encoding serves every subscriber, and there is no task and no
-queue for a connection that is idle.
+websockets' sans-I/O protocol does the handshake, the control frames and whatever else is not a message in one frame
+(`relay.messages`).  What the relay sends goes to the transport as it is: a server's frames are not masked, so that one
+encoding serves every subscriber, and there is no task and no queue for a connection that is idle.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from websockets.server import ServerProtocol
 
 from crdtmed.limits import KEEPALIVE_MS, MAX_FRAME_BYTES
 from relay.connection import Connection
+from relay.messages import Messages
 from relay.service import Service
 
 PATH: Final = "/sync"
@@ -45,6 +46,7 @@ class SyncProtocol(asyncio.Protocol):
     __slots__ = (
         "_close_timer",
         "_connection",
+        "_messages",
         "_parts",
         "_protocol",
         "_service",
@@ -59,6 +61,7 @@ class SyncProtocol(asyncio.Protocol):
         self._service = service
         self._state = state
         self._protocol = ServerProtocol(max_size=MAX_FRAME_BYTES, logger=_LOG)
+        self._messages: Messages | None = None
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
@@ -78,6 +81,15 @@ class SyncProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unheard = 0
+        if self._messages is not None:
+            taken, data = self._messages.take(data, not self._parts)
+            for payload in taken:
+                self._message(payload)
+        if data:
+            self._others(data)
+
+    def _others(self, data: bytes) -> None:
+        """What is not a message in one frame, or comes behind something that is not."""
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
@@ -148,6 +160,8 @@ class SyncProtocol(asyncio.Protocol):
         self._protocol.send_response(response)
         self._send_protocol()
         if response.status_code == 101:
+            # uvicorn hands over the request alone, so that what comes next begins with a frame.
+            self._messages = Messages(MAX_FRAME_BYTES)
             self._connection = self._service.opened(self)
 
     def _frame(self, frame: Frame) -> None:
