@@ -16,7 +16,7 @@ from crdtmed.updates import ArrayInsert, DeviceUpdate, ItemId, MapInsert, Root, 
 from crdtmed.verdict import FINAL, Status, Verdict, encode_verdict
 from relay.admission.admit import admit
 from relay.admission.effects import Decision
-from relay.admission.facts import Submission
+from relay.admission.facts import Submission, submitted
 from relay.applying import apply
 from relay.batch import Batch
 from relay.identity.port import Identity, RandomBytes
@@ -225,7 +225,7 @@ def _judge(
         _tell(outcome, connection, encode_verdict(stored.verdict))
         _lost(batch, target, position, place)
         return False
-    submission = Submission(said.signed, said.content, document, batch.now_ms, said.challenge, handed_back, said.answer)
+    submission = submitted(said.signed, said.content, document, batch.now_ms, said.challenge, handed_back, said.answer)
     decision = _decide(batch, submission)
     if place is None:
         position = batch.position(target.name)

@@ -17,7 +17,7 @@ from crdtmed.limits import BASE_CACHE_BYTES, MAX_CATCH_UP_UPDATES
 from crdtmed.signed import Certificate, DigestOf, DocumentDigest, DocumentDigests, Revocation, seal
 from crdtmed.wire.frames import BaseState, Run, Want
 from relay.admission.admit import question
-from relay.admission.facts import KnowledgeQuestion, Submission
+from relay.admission.facts import KnowledgeQuestion, submitted
 from relay.batch import Batch, stored_verdict
 from relay.identity.port import Identity, RandomBytes
 from relay.live import Live
@@ -217,7 +217,7 @@ class Reader:
     def question(self, said: Said) -> KnowledgeQuestion | None:
         """What to ask the knowledge base about a request."""
         with self._moment() as batch:
-            return question(batch, Submission(said.signed, said.content, None, batch.now_ms, said.challenge))
+            return question(batch, submitted(said.signed, said.content, None, batch.now_ms, said.challenge))
 
 
 def whole(record: Record, row: DocumentRow) -> Base:

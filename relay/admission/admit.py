@@ -18,7 +18,7 @@ from relay.admission.dispensing import dispense, medicine, standing
 from relay.admission.drafts import write
 from relay.admission.effects import Alarm, Decision, accept, also
 from relay.admission.facts import FactsPort, KnowledgeQuestion, Submission
-from relay.admission.gates import GATES, first_reason
+from relay.admission.gates import GATES_OF, first_reason
 from relay.admission.overrides import override
 from relay.admission.prescriptions import request, stop_or_hold, unmet
 from relay.admission.reconciliation import complete, open_session, record
@@ -67,7 +67,7 @@ def admit(port: FactsPort, submission: Submission) -> Decision:
     if stored is not None:
         decision = turned_down(port, submission, KeyReused(stored.signed.encoded))
     else:
-        reason = first_reason(GATES, port, submission)
+        reason = first_reason(GATES_OF[submission.statement.kind], port, submission)
         if reason is not None:
             decision = turned_down(port, submission, reason)
         else:
@@ -95,7 +95,8 @@ def question(port: FactsPort, submission: Submission) -> KnowledgeQuestion | Non
     """
     if submission.statement.kind not in (Kind.SIGN, Kind.AMEND, Kind.RESUME):
         return None
-    if port.statement(submission.ref) is not None or first_reason(GATES, port, submission) is not None:
+    gates = GATES_OF[submission.statement.kind]
+    if port.statement(submission.ref) is not None or first_reason(gates, port, submission) is not None:
         return None
     it = request(port, submission)
     home = f"patient/{it.patient}"

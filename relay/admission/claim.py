@@ -22,6 +22,8 @@ its prescription, of other requests what came before in their scope.  A draft me
 
 
 _EVERY_ROLE: Final = frozenset(Role)
+REENTERING_KINDS: Final = frozenset({Kind.DISPENSE, Kind.RECEIPT, Kind.ADMINISTER, Kind.CORRECT})
+"""What can be entered again after a quarantine: facts."""
 _REENTERING: Final = (Dispense, Receipt, Administer, Correct)
 """A tuple: a union would be made anew for every question, and this one is asked of every statement."""
 

@@ -72,35 +72,51 @@ class Submission(msgspec.Struct, frozen=True):
 
     ``document`` is the segment or drafts document that it was pushed in, None for a request.  ``received_at`` is the
     relay's time, milliseconds.  ``handed_back``: a device gives back what a restored relay lacks.  ``answer`` is the
-    knowledge base's to `relay.admission.admit.question`, None where there was no question.
+    knowledge base's to `relay.admission.admit.question`, None where there was no question.  The rest follows from
+    these: the statement itself, its reference ``ref``, whether its stamp is too far ``ahead`` of the relay's clock, and
+    ``judged_at``, as of when its gates are judged, milliseconds: its stamp, or its arrival where the stamp is ahead.
+    `submitted` makes one.
     """
 
     signed: SignedStatement
     content: Content | ContentError
     document: str | None
     received_at: int
-    challenge: ChallengeState = ChallengeState.ABSENT
-    handed_back: bool = False
-    answer: KnowledgeAnswer | None = None
-    ref: str = ""
-    """Its reference."""
-    ahead: bool = False
-    """Whether its stamp is too far ahead of the relay's clock."""
-    judged_at: int = 0
-    """As of when its gates are judged, milliseconds: its stamp, or its arrival where the stamp is ahead."""
+    challenge: ChallengeState
+    handed_back: bool
+    answer: KnowledgeAnswer | None
+    statement: Statement
+    ref: str
+    ahead: bool
+    judged_at: int
 
-    def __post_init__(self) -> None:
-        # Asked for some thirty times; they follow from the statement, whatever is handed in.
-        put, stamp = msgspec.structs.force_setattr, clock.Stamp(self.signed.statement.stamp)
-        ahead = clock.is_ahead(stamp, self.received_at)
-        put(self, "ref", self.signed.statement.ref)
-        put(self, "ahead", ahead)
-        put(self, "judged_at", self.received_at if ahead else clock.milliseconds(stamp))
 
-    @property
-    def statement(self) -> Statement:
-        """The statement itself."""
-        return self.signed.statement
+def submitted(
+    signed: SignedStatement,
+    content: Content | ContentError,
+    document: str | None,
+    received_at: int,
+    challenge: ChallengeState = ChallengeState.ABSENT,
+    handed_back: bool = False,
+    answer: KnowledgeAnswer | None = None,
+) -> Submission:
+    """A submission with what follows from the statement, which rules ask for some thirty times."""
+    statement = signed.statement
+    stamp = clock.Stamp(statement.stamp)
+    ahead = clock.is_ahead(stamp, received_at)
+    return Submission(
+        signed,
+        content,
+        document,
+        received_at,
+        challenge,
+        handed_back,
+        answer,
+        statement,
+        statement.ref,
+        ahead,
+        received_at if ahead else clock.milliseconds(stamp),
+    )
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -4,7 +4,9 @@ One rule a function, in the order of `crdtmed.reasons.REASONS`; the first that a
 say what, and what needs the relay, comes from `crdtmed.contract`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from crdtmed import documents
@@ -13,7 +15,7 @@ from crdtmed.aggregates.content import ContentError, embedded
 from crdtmed.aggregates.medication_administration import Administer, Correct
 from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import Hold, PrescriptionRegister, PrescriptionStatus, Stop
-from crdtmed.contract import KINDS, needs_challenge
+from crdtmed.contract import KINDS, Carrier, Kind, Nature, needs_challenge
 from crdtmed.limits import AWAITS_MS
 from crdtmed.reasons import (
     AlreadyReentered,
@@ -45,19 +47,21 @@ def wrong_document(port: FactsPort, submission: Submission) -> Reason | None:
     """The kind belongs to its target, the target to the document it was pushed in, a resolution to the log of what it
     resolves."""
     statement, content, pushed = submission.statement, submission.content, submission.document
-    expected = KINDS[statement.kind].carrier.value
-    wrong = not documents.carries(statement.kind, statement.document)
-    wrong = wrong or documents.is_request(statement.kind) != (pushed is None)
-    wrong = wrong or (pushed is not None and not _belongs(pushed, statement.document))
-    if not wrong and isinstance(content, Resolve):
+    if not _belongs(statement.kind, statement.document, pushed):
+        return WrongDocument(pushed or statement.document, KINDS[statement.kind].carrier.value)
+    if isinstance(content, Resolve):
         expected = _log_of_embedded(content)
-        wrong = expected not in ("", statement.document)
-    return WrongDocument(pushed or statement.document, expected) if wrong else None
+        if expected not in ("", statement.document):
+            return WrongDocument(pushed or statement.document, expected)
+    return None
 
 
-def _belongs(pushed: str, target: str) -> bool:
+@lru_cache(maxsize=16_384)
+def _belongs(kind: Kind, target: str, pushed: str | None) -> bool:
+    if not documents.carries(kind, target) or documents.is_request(kind) != (pushed is None):
+        return False
     try:
-        return documents.parse(pushed).target == target
+        return pushed is None or documents.parse(pushed).target == target
     except documents.BadName:
         return False
 
@@ -244,6 +248,9 @@ def already_reentered(port: FactsPort, submission: Submission) -> Reason | None:
     return AlreadyReentered(held.reentered_by)
 
 
+_OF_A_SITE: Final = (Carrier.SITE_LOG, Carrier.SCOPE_LOG)
+_OF_A_PATIENT: Final = (Carrier.DRAFTS, Carrier.PATIENT_LOG, Carrier.SCOPE_LOG, Carrier.PATIENT_REQUEST)
+
 GATES: Final[tuple[Rule, ...]] = (
     wrong_document,
     content_invalid,
@@ -262,6 +269,21 @@ GATES: Final[tuple[Rule, ...]] = (
     already_reentered,
 )
 """Every gate, in the order in which they are asked."""
+
+_ONLY: Final[Mapping[Rule, Callable[[Kind], bool]]] = {
+    site_not_granted: lambda kind: KINDS[kind].carrier in _OF_A_SITE or kind in (Kind.ADMINISTER, Kind.CORRECT),
+    patient_not_in_care: lambda kind: KINDS[kind].carrier in _OF_A_PATIENT,
+    needs_the_relay: needs_challenge,
+    challenge_spent: needs_challenge,
+    restamp: lambda kind: KINDS[kind].nature is not Nature.FACT,
+    redo: needs_challenge,
+    already_reentered: lambda kind: kind in claim.REENTERING_KINDS,
+}
+
+GATES_OF: Final[Mapping[Kind, tuple[Rule, ...]]] = MappingProxyType(
+    {kind: tuple(rule for rule in GATES if rule not in _ONLY or _ONLY[rule](kind)) for kind in Kind}
+)
+"""Of the gates those that can have a reason against a kind, once it is in a document of its carrier."""
 
 
 def first_reason(rules: Iterable[Rule], port: FactsPort, submission: Submission) -> Reason | None:

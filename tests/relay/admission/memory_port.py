@@ -26,7 +26,7 @@ from crdtmed.verdict import FINAL, Status, Verdict
 from relay.admission import claim
 from relay.admission.admit import admit
 from relay.admission.effects import Alarm, Awaiting, CloseDraft, Decision, Effect, Move, Note, Put, Withdraw
-from relay.admission.facts import ChallengeState, Stored, Submission
+from relay.admission.facts import ChallengeState, Stored, Submission, submitted
 from relay.admission.ledger import SHORTAGE
 
 NOW: Final = 1_770_000_000_000
@@ -263,7 +263,7 @@ class Ward(MemoryPort):
             content=msgspec.Raw(encode(content)),
         )
         fresh = ChallengeState.FRESH if online else ChallengeState.ABSENT
-        return Submission(
+        return submitted(
             signed=statement.sign(said, Unsigned()),
             content=read(kind, content),
             document=how.get("document", pushed_in(kind, target, received_at)),

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from msgspec import structs
+
 from crdtmed.aggregates.alert_override_record import Card, Severity
 from crdtmed.aggregates.conflict import Action, ConflictRegister, Resolve
 from crdtmed.aggregates.content import Content
@@ -65,15 +67,7 @@ def answered(ward: Ward, submission: Submission, *cards: Card, unavailable: str 
         return submission
     snapshot = ward.snapshot or "" if unavailable is None else ""
     answer = KnowledgeAnswer(asked.position, asked.digest, snapshot, cards, unavailable)
-    return Submission(
-        submission.signed,
-        submission.content,
-        submission.document,
-        submission.received_at,
-        submission.challenge,
-        submission.handed_back,
-        answer,
-    )
+    return structs.replace(submission, answer=answer)
 
 
 def asked(ward: Ward, content: Content, *cards: Card, **how: Any) -> tuple[str, Decision]:

@@ -1,6 +1,7 @@
 """The gate table, row by row from the contract: who may say what, where, when, and what needs the relay."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, Final
 
 import pytest
@@ -11,6 +12,7 @@ from crdtmed.aggregates.conflict import Action, BreakGlass, QuarantineRegister, 
 from crdtmed.aggregates.content import Content
 from crdtmed.aggregates.draft_view import draft_digest
 from crdtmed.aggregates.medication_administration import Correct
+from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import Amend, Hold, Resume, Sign, Stop
 from crdtmed.aggregates.prescription_draft import DraftWrite, Group
 from crdtmed.aggregates.reconciliation_session import Complete, HomeMedication, Open, Record
@@ -180,6 +182,24 @@ def test_the_gates_stand_in_the_order_of_the_reasons() -> None:
     order = [str(reason.__struct_config__.tag) for reason in REASONS]
     assert codes == [code for code in order if code in codes]
     assert len(codes) == 15
+
+
+@EVERY
+def test_a_gate_that_is_not_asked_of_a_kind_has_nothing_against_it(kind: Kind) -> None:
+    ward, honest = prepared(kind)
+    key = (honest.statement.grant, honest.statement.device)
+    grant, patient = ward.grants[key], ward.held["patient/p-1", "patient"]
+    assert isinstance(patient, PatientRegister)
+    left_out = [rule for rule in gates.GATES if rule not in gates.GATES_OF[kind]]
+    assert left_out
+    for challenge, handed_back, ahead, sites, care in product(
+        ChallengeState, (False, True), (False, True), (grant.sites, ()), (patient.care_sites, ())
+    ):
+        ward.grants[key] = structs.replace(grant, sites=sites)
+        ward.held["patient/p-1", "patient"] = structs.replace(patient, care_sites=care)
+        submission = structs.replace(honest, challenge=challenge, handed_back=handed_back, ahead=ahead)
+        assert gates.wrong_document(ward, submission) is None
+        assert [rule(ward, submission) for rule in left_out] == [None] * len(left_out)
 
 
 @EVERY
