@@ -28,6 +28,8 @@ from relay.storage.port import Record
 from relay.storage.rebuild import draft_head
 from relay.storage.rows import PLACE_OF, STATUS_OF, NewStatement, Place, StatementRow
 
+_COLUMN_OF: Final = {status: int(place) for status, place in PLACE_OF.items()}
+
 EPOCH_BYTES: Final = 10
 CLIENT_BYTES: Final = 4
 """Client ids of the relay have 32 bits: every byte is in every update."""
@@ -60,6 +62,7 @@ class Batch:
     alarms: list[Alarm] = field(default_factory=list)
     _put: dict[str, dict[str, RegisterValue | None]] = field(default_factory=dict)
     _found: dict[str, Stored | None] = field(default_factory=dict)
+    _raw: dict[str, bytes] = field(default_factory=dict)
     _sums: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     _moved: list[Movement] = field(default_factory=list)
     _clients: dict[int, LiveClient] = field(default_factory=dict)
@@ -94,10 +97,13 @@ class Batch:
     def expect(self, device: str, ids: Sequence[str]) -> None:
         """These statements of a device are about to be judged: those that are new are found out together."""
         author = self.live.authors.get(device)
-        if author is not None:
-            raw = [raw_id(sid) for sid in ids]
-            known = self.record.known_statements(author.row, raw)
-            self._found.update({ref(device, sid): None for sid, at in zip(ids, raw, strict=True) if at not in known})
+        if author is None:
+            return
+        raw = {ref(device, sid): raw_id(sid) for sid in ids}
+        self._raw.update(raw)
+        asked = [at for at in raw.values() if at <= author.newest]
+        known = self.record.known_statements(author.row, asked) if asked else set()
+        self._found.update({name: None for name, at in raw.items() if at not in known})
 
     def revoked(self, device: str) -> bool:
         """Whether the device is out of service."""
@@ -239,29 +245,31 @@ class Batch:
         place: tuple[LiveClient, int] | None,
     ) -> bytes:
         """Records a statement with its final verdict; gives the verdict's bytes."""
-        statement = signed.statement
+        statement, name, author = signed.statement, verdict.ref, self._author(signed.statement.device)
+        sid = self._raw.get(name) or raw_id(statement.id)
         encoded = encode_verdict(verdict)
         plain = verdict.status is Status.ACCEPTED and not (verdict.reason or verdict.actions or verdict.flags)
+        client, clock = place or (None, None)
         self.record.add_statement(
             NewStatement(
-                self.author(statement.device),
-                raw_id(statement.id),
+                author.row,
+                sid,
                 statement.number,
                 target.id,
                 position,
-                None if place is None else place[0].row,
-                None if place is None else place[1],
+                None if client is None else client.row,
+                clock,
                 self.now_ms,
-                PLACE_OF[verdict.status].value,
+                _COLUMN_OF[verdict.status],
                 None if plain else encoded,
-                self._packed(signed, target.document.target, None if place is None else place[0]),
+                self._packed(signed, target.document.target, client),
             )
         )
-        self._found[statement.ref] = Stored(signed, verdict, self.now_ms)
-        self._author(statement.device).took(statement.number)
-        if self.awaited_since(statement.ref) is not None:
-            self.record.drop_awaited(statement.ref)
-            del self.awaited()[statement.ref]
+        self._found[name] = Stored(signed, verdict, self.now_ms)
+        author.took(statement.number, sid)
+        if name in self.awaited():
+            self.record.drop_awaited(name)
+            del self.awaited()[name]
         return encoded
 
     def _packed(self, signed: SignedStatement, target: str, client: LiveClient | None) -> bytes:

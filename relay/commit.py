@@ -237,11 +237,12 @@ def _judge(
         target.epoch,
         position,
         decision.reason,
-        tuple(str(action) for action in decision.actions),
+        tuple(map(str, decision.actions)),
         decision.flags,
     )
-    outcome.judged[decision.status, verdict.code] += 1
-    outcome.told.append((ref, target.name, decision.status.value, verdict.code))
+    code = verdict.code
+    outcome.judged[decision.status, code] += 1
+    outcome.told.append((ref, target.name, decision.status, code))
     if decision.status in FINAL and stored is None:
         _tell(outcome, connection, batch.keep(said.signed, verdict, target, position, place))
     else:

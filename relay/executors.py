@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 
 def cores() -> int:
@@ -14,13 +13,28 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Here(Executor):
+@dataclass(frozen=True, slots=True)
+class Ran(Generic[T]):
+    """What has run already, to be read as a future that is done; without what a future has for those who wait."""
+
+    value: T | None
+    error: Exception | None
+
+    def result(self) -> T | None:
+        """What it gave."""
+        return self.value
+
+    def exception(self) -> Exception | None:
+        """What it raised."""
+        return self.error
+
+
+class Here:
     """Runs what it is given at once, on the thread that gives it."""
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        future: Future[T] = Future()
+    def submit(self, run: Callable[[], T]) -> Ran[T]:
+        """Runs it."""
         try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - whoever waits for the future gets it
-            future.set_exception(error)
-        return future
+            return Ran(run(), None)
+        except Exception as error:  # noqa: BLE001 - whoever reads what came of it gets it
+            return Ran(None, error)

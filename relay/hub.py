@@ -20,14 +20,13 @@ from crdtmed.limits import (
 )
 from crdtmed.wire import frames
 from crdtmed.wire.frames import Want, encode_frame
-from crdtmed.wire.plain import size_of
 from relay import conversing
 from relay.checks import Check
 from relay.connection import Connection, Counts, Peer
 from relay.fanout import Fanout
 from relay.identity.port import Identity, RandomBytes
-from relay.items import HandBack, Outcome, Push, Request
-from relay.jobs import Ask, Item, Judge, Read, Slow, Write, to_judge
+from relay.items import HandBack, Outcome, Push, Request, Spoken
+from relay.jobs import Ask, Judge, Read, Slow, Write, to_judge
 from relay.reading import Answers
 from relay.session import Session, State
 from relay.session_events import (
@@ -96,9 +95,8 @@ class Hub:
         self.now_ms = now_ms
         self.counts.frames_in += 1
         self.counts.bytes_in += len(data)
-        size = size_of(data)
         for event in connection.session.receive(data, now_ms):
-            self._event(connection, event, size)
+            self._event(connection, event)
         self.flush(connection)
 
     def lost(self, connection: Connection) -> None:
@@ -141,7 +139,7 @@ class Hub:
     def close(self, connection: Connection, code: str, says: str) -> None:
         """Ends a conversation from this side."""
         for event in connection.session.close(code, says):
-            self._event(connection, event, 0)
+            self._event(connection, event)
         self.flush(connection)
 
     def tick(self, now_ms: int) -> None:
@@ -166,12 +164,12 @@ class Hub:
 
     # ---- events -----------------------------------------------------------------------------------------------
 
-    def _event(self, connection: Connection, event: Event, size: int) -> None:
+    def _event(self, connection: Connection, event: Event) -> None:
         match event:
             case Pushed(document=document, update=update, raw=raw, said=said):
-                self._judge(connection, Push(connection.id, connection.device, document, update, raw, said), size)
+                self._judge(connection, Push(connection.id, connection.device, document, update, raw, said))
             case Requested(said=said):
-                self._request(connection, said, size)
+                self._request(connection, said)
             case GivenBack(document=document, said=said):
                 back = HandBack(connection.id, connection.device, document, said)
                 authors = sorted({one.signed.statement.device for one in said})
@@ -181,7 +179,6 @@ class Hub:
                         lambda found: self._judge(
                             connection,
                             back,
-                            size,
                             {device: held.signing for device, held in found.items() if held is not None},
                         ),
                         lambda error: conversing.unread(self, connection, error),
@@ -212,28 +209,27 @@ class Hub:
     def events(self, connection: Connection, events: Iterable[Event]) -> None:
         """Events that came of the shell's own calls on a session."""
         for event in events:
-            self._event(connection, event, 0)
+            self._event(connection, event)
         self.flush(connection)
 
     def _judge(
         self,
         connection: Connection,
-        item: Item,
-        size: int,
+        item: Spoken,
         publics: dict[str, bytes] | None = None,
     ) -> None:
-        judge = to_judge(item, publics or {connection.device: connection.public}, size)
+        judge = to_judge(item, publics or {connection.device: connection.public})
         self.inbox.append(judge)
         if judge.check is not None:
             self.checks.append(judge.check)
-        self.inbox_bytes += size
+        self.inbox_bytes += judge.size
         if self.inbox_bytes >= MAX_INBOX_BYTES and not connection.paused:
             connection.paused = True
             connection.peer.pause()
 
-    def _request(self, connection: Connection, said: Said, size: int) -> None:
+    def _request(self, connection: Connection, said: Said) -> None:
         def ready(it: Said) -> None:
-            self._judge(connection, Request(connection.id, connection.device, it), size)
+            self._judge(connection, Request(connection.id, connection.device, it))
 
         if said.signed.statement.kind not in ASKING:
             ready(said)

@@ -58,7 +58,9 @@ class Task:
     act: Callable[[Batch], Any]
 
 
-Item = Push | Request | HandBack | Task
+Spoken = Push | Request | HandBack
+"""What comes from devices, and is verified and judged."""
+Item = Spoken | Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,15 @@ from itertools import compress
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from crdtmed.statement import signed_by
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
 from relay.checks import BULK, Check
-from relay.items import HandBack, Push, Request
+from relay.items import HandBack, Push, Request, Spoken
 from relay.reading import Reader
 from relay.session_events import Said
-
-Item = Push | Request | HandBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +56,25 @@ class Ask:
 
 
 class Judge(msgspec.Struct, frozen=True):
-    """A push, a request or what is handed back, to be verified and committed; ``publics`` are its authors' keys.
+    """A push, a request or what is handed back, to be verified and committed: so many statements in so many bytes.
 
-    With a ``check``, some of its signatures may have been verified elsewhere by the time the writer takes it.
+    ``publics`` are its authors' keys.  With a ``check``, some of its signatures may have been verified elsewhere by the
+    time the writer takes it.
     """
 
-    item: Item
+    item: Spoken
     publics: dict[str, bytes]
+    statements: int
     size: int
     check: Check | None = None
 
 
-def to_judge(item: Item, publics: dict[str, bytes], size: int) -> Judge:
+def to_judge(item: Spoken, publics: dict[str, bytes]) -> Judge:
     """What waits to be judged; in bulk, it can be verified elsewhere."""
-    return Judge(item, publics, size, Check(_pairs(item, publics)) if len(_said(item)) >= BULK else None)
-
-
-def statements_of(judge: Judge) -> int:
-    """How many statements are in it."""
-    return len(_said(judge.item))
+    said = _said(item)
+    count = len(said)
+    size = len(item.raw) if isinstance(item, Push) else sum([len(one.signed.encoded) for one in said])
+    return Judge(item, publics, count, size, Check(_pairs(item, publics)) if count >= BULK else None)
 
 
 def verified_elsewhere(judge: Judge) -> int:
@@ -89,7 +88,7 @@ def take(inbox: deque[Judge], most: int) -> list[Judge]:
     taken: list[Judge] = []
     count = 0
     while inbox:
-        count += statements_of(inbox[0])
+        count += inbox[0].statements
         if taken and count > most:
             break
         taken.append(inbox.popleft())
@@ -105,13 +104,17 @@ def verified(judge: Judge) -> Judge:
     """
     item = judge.item
     if isinstance(item, HandBack):
-        good = list(_signed(judge))
-        forged = tuple(said.signed.statement.ref for said, is_good in zip(item.said, good, strict=True) if not is_good)
-        kept = tuple(compress(item.said, good))
-        return Judge(HandBack(item.connection, item.device, item.document, kept, forged), judge.publics, judge.size)
-    if all(_signed(judge)):
-        return judge
-    return Judge(item, {}, judge.size)
+        signed = list(_signed(judge))
+        forged = tuple(said.signed.statement.ref for said, good in zip(item.said, signed, strict=True) if not good)
+        kept = tuple(compress(item.said, signed))
+        left = HandBack(item.connection, item.device, item.document, kept, forged)
+        return structs.replace(judge, item=left, statements=len(kept), check=None)
+    if judge.check is None:
+        public = judge.publics[item.device]
+        authentic = all(signed_by(public, said.signed.encoded) for said in _said(item))
+    else:
+        authentic = all(_signed(judge))
+    return judge if authentic else structs.replace(judge, publics={}, check=None)
 
 
 def _signed(judge: Judge) -> Iterator[bool]:
@@ -124,11 +127,11 @@ def _signed(judge: Judge) -> Iterator[bool]:
     )
 
 
-def _said(item: Item) -> tuple[Said, ...]:
+def _said(item: Spoken) -> tuple[Said, ...]:
     return (item.said,) if isinstance(item, Request) else item.said
 
 
-def _pairs(item: Item, publics: Mapping[str, bytes]) -> list[tuple[bytes, bytes]]:
+def _pairs(item: Spoken, publics: Mapping[str, bytes]) -> list[tuple[bytes, bytes]]:
     """Each statement with the key that it should be signed with: no key at all where its author is not known."""
     if isinstance(item, HandBack):
         return [(publics.get(said.signed.statement.device, b""), said.signed.encoded) for said in item.said]

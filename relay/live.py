@@ -58,22 +58,25 @@ class Held:
 
 @dataclass(slots=True)
 class LiveAuthor:
-    """A device that says something: its row, and its numbers.
+    """A device that says something: its row, its numbers and its ids.
 
     ``last`` is the highest number that the record has of it; ``free`` are numbers below of which it is known that the
     record has none, since a device that sends document by document fills them later.  Of others it has to be asked.
+    ``newest`` is the highest id on record: ids begin with their time, so that what is said now comes behind it.
     """
 
     row: int
     last: int
+    newest: bytes = b""
     free: set[int] = field(default_factory=set)
 
     def has_none(self, number: int) -> bool:
         """Whether it is known that no statement has this number."""
         return number > self.last or number in self.free
 
-    def took(self, number: int) -> None:
-        """A statement of this number is on record now."""
+    def took(self, number: int, sid: bytes = b"") -> None:
+        """A statement of this number and id is on record now."""
+        self.newest = max(self.newest, sid)
         if number <= self.last:
             self.free.discard(number)
             return

@@ -19,14 +19,14 @@ from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.batch import Batch
 from relay.commit import commit_batch
 from relay.connection import Connection, Peer
-from relay.executors import Here, cores
+from relay.executors import Here, Ran, cores
 from relay.hub import Hub
 from relay.identity.keyring import Keyring, keyring
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
 from relay.identity.service import open_identity
 from relay.items import Outcome, Task
-from relay.jobs import Judge, Read, Slow, Write, read_all, statements_of, take, verified_elsewhere
+from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified_elsewhere
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
@@ -97,7 +97,7 @@ class Service:
         self._threads: dict[str, Executor] = {
             name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "slow")
         }
-        self._threads["here"] = Here()
+        self._here: Final = Here()
         self._few = FEW if cores() > 1 else FEW_ALONE
         self._quick = True
         self._busy: set[str] = set()
@@ -212,7 +212,7 @@ class Service:
             self._run("write", lambda: self._writer.tasks(writes), self._did_write)
         elif hub.inbox and not self._gathering():
             judges = take(hub.inbox, MAX_BATCH_STATEMENTS)
-            count = sum(map(statements_of, judges))
+            count = sum([judge.statements for judge in judges])
             self.timings.verified(count, sum(map(verified_elsewhere, judges)))
             if self._quick and count <= self._few:
                 self._at_once(judges)
@@ -250,14 +250,14 @@ class Service:
             else:
                 self._did_commit(judges, done, error)
 
-        self._run("write", lambda: self._writer.at_once(judges), then, "here")
+        self._run("write", lambda: self._writer.at_once(judges), then, here=True)
 
     def _run(
-        self, name: str, run: Callable[[], Any], then: Callable[[Any, BaseException | None], None], where: str = ""
+        self, name: str, run: Callable[[], Any], then: Callable[[Any, BaseException | None], None], here: bool = False
     ) -> None:
         self._busy.add(name)
 
-        def done(future: Future[Any] | asyncio.Future[Any]) -> None:
+        def done(future: Future[Any] | asyncio.Future[Any] | Ran[Any]) -> None:
             self._busy.discard(name)
             self.hub.now_ms = self.now()
             error = future.exception()
@@ -267,8 +267,8 @@ class Service:
                 self._pump_soon()
                 self._idle.set()
 
-        future = self._threads[where or name].submit(run)
-        if future.done():
+        future = self._here.submit(run) if here else self._threads[name].submit(run)
+        if isinstance(future, Ran) or future.done():
             done(future)
         else:
             asyncio.wrap_future(future).add_done_callback(done)
@@ -327,7 +327,7 @@ class Service:
                 LOG.error("a commit failed", exc_info=each.error)
                 self.hub.failed(each.judges)
                 continue
-            self._quick = each.took_s <= QUICK_S + JUDGE_S * sum(map(statements_of, each.judges))
+            self._quick = each.took_s <= QUICK_S + JUDGE_S * sum([judge.statements for judge in each.judges])
             began = time.monotonic()
             self.hub.settled(each.judges, outcome)
             self.timings.commit.observe(each.took_s)

@@ -63,8 +63,9 @@ class Record(Protocol):
     def add_change(self, document: int, position: int, data: bytes) -> None:
         """Keeps an update that the relay wrote."""
 
-    def author(self, device: str) -> tuple[int, int]:
-        """Row and highest number of a device; its row is made where there is none."""
+    def author(self, device: str) -> tuple[int, int, bytes]:
+        """Row, highest number and highest statement id of a device, 0 and empty where it said nothing; its row is made
+        where there is none."""
 
     def last_number(self, device: str) -> int:
         """The highest number the record has of a device; 0 where it has none."""

@@ -151,6 +151,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
     )
     document = select(d.id, d.name, latest, d.position, d.floor, d.snapshot, d.snapshot_position)
     highest = select(func.max(s.number)).where(s.author == AUTHOR.c.id).scalar_subquery()
+    newest = select(func.max(s.sid)).where(s.author == AUTHOR.c.id).scalar_subquery()
     by_document = CHANGE.c.document == b("document")
     of_lot = and_(STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot"))
     made: dict[str, ClauseElement] = {
@@ -171,7 +172,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
         .limit(1),
         "epochs": select(d.id, d.position).order_by(d.id),
         "add_epoch": _upsert(EPOCH, ("document", "since"), ("epoch",), dialect.name),
-        "author": select(AUTHOR.c.id, func.coalesce(highest, 0)).where(AUTHOR.c.device == b("device")),
+        "author": select(AUTHOR.c.id, func.coalesce(highest, 0), newest).where(AUTHOR.c.device == b("device")),
         "add_author": _insert(AUTHOR, "device"),
         "clients": select(
             CLIENT.c.id,

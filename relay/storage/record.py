@@ -123,12 +123,12 @@ class SqlRecord:
 
     # ---- authors and clients --------------------------------------------------------------------------------
 
-    def author(self, device: str) -> tuple[int, int]:
+    def author(self, device: str) -> tuple[int, int, bytes]:
         row = self._q.author.one(self.connection, device=device)
         if row is None:
             self._q.add_author.run(self.connection, device=device)
             row = self._q.author.one(self.connection, device=device)
-        return row[0], row[1]
+        return row[0], row[1], row[2] or b""
 
     def last_number(self, device: str) -> int:
         row = self._q.author.one(self.connection, device=device)

@@ -82,7 +82,7 @@ def test_what_is_no_question_is_not_answered(content: bytes) -> None:
 def test_shares_of_a_check_are_asked_in_turn_and_their_answers_filled_in() -> None:
     world = World()
     tablet = world.tablet()
-    judge = to_judge(push(world, tablet, COUNT, forged=SHARE + 3), {tablet.id: tablet.signer.public}, 1)
+    judge = to_judge(push(world, tablet, COUNT, forged=SHARE + 3), {tablet.id: tablet.signer.public})
     assert judge.check is not None
     checks, line, cutter = deque([judge.check]), Line(), Cutter()
     questions = []
@@ -146,7 +146,7 @@ def test_only_what_comes_in_bulk_can_be_checked_elsewhere() -> None:
     world = World()
     tablet = world.tablet()
     publics = {tablet.id: tablet.signer.public}
-    few, many = (to_judge(push(world, tablet, count), publics, 1) for count in (BULK - 1, BULK))
+    few, many = (to_judge(push(world, tablet, count), publics) for count in (BULK - 1, BULK))
     assert few.check is None
     assert many.check is not None
     assert [verified(judge) for judge in (few, many)] == [few, many]
@@ -157,7 +157,7 @@ def test_only_what_comes_in_bulk_can_be_checked_elsewhere() -> None:
 def test_what_has_no_answer_the_writer_finds_out_itself(answered: int, forged: int | None) -> None:
     world = World()
     tablet = world.tablet()
-    judge = to_judge(push(world, tablet, COUNT, forged), {tablet.id: tablet.signer.public}, 1)
+    judge = to_judge(push(world, tablet, COUNT, forged), {tablet.id: tablet.signer.public})
     assert judge.check is not None
     judge.check.found[:answered] = [number != forged for number in range(answered)]
     waiting = deque([judge])
@@ -172,14 +172,14 @@ def test_what_another_process_found_to_be_forged_is_left_out_of_what_is_handed_b
     one, other = world.tablet(), world.tablet()
     pushed = push(world, other, BULK)
     back = HandBack(1, one.id, pushed.document, pushed.said)
-    judge = to_judge(back, {other.id: other.signer.public}, 1)
+    judge = to_judge(back, {other.id: other.signer.public})
     assert judge.check is not None
     judge.check.found[7] = False
     left: Judge = verified(judge)
     assert isinstance(left.item, HandBack)
     assert left.item.said == pushed.said[:7] + pushed.said[8:]
     assert left.item.forged == (pushed.said[7].signed.statement.ref,)
-    unknown = verified(to_judge(back, {}, 1)).item
+    unknown = verified(to_judge(back, {})).item
     assert isinstance(unknown, HandBack)
     assert (unknown.said, len(unknown.forged)) == ((), BULK)
 

@@ -130,11 +130,11 @@ def test_a_snapshot_never_lowers_the_floor(record: Record) -> None:
 
 def test_a_statement_is_kept_once(record: Record) -> None:
     document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
-    author, last = record.author("abcdefgh")
-    assert last == 0
+    author, last, newest = record.author("abcdefgh")
+    assert (last, newest) == (0, b"")
     record.add_statement(statement(author, document.id))
     record.flush()
-    other, _ = record.author("bcdefghi")
+    other, *_ = record.author("bcdefghi")
     record.add_statement(statement(other, document.id))
     record.flush()
     record.add_statement(statement(author, document.id, number=2))
@@ -144,7 +144,7 @@ def test_a_statement_is_kept_once(record: Record) -> None:
 
 def test_a_statement_comes_back_as_it_was_put(record: Record) -> None:
     document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
-    author, _ = record.author("abcdefgh")
+    author, *_ = record.author("abcdefgh")
     record.add_statement(statement(author, document.id, verdict=b"said", place=Place.CONFLICT, number=9, position=4))
     record.flush()
     ref = "abcdefgh." + text_id(b"\x01" * 10)
@@ -162,7 +162,7 @@ def test_a_statement_comes_back_as_it_was_put(record: Record) -> None:
 
 def test_what_is_forgotten_is_not_written(record: Record) -> None:
     document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
-    author, _ = record.author("abcdefgh")
+    author, *_ = record.author("abcdefgh")
     record.add_statement(statement(author, document.id))
     record.add_tombstone(document.id, 1, 1, 0, 1)
     record.forget_unflushed()
@@ -173,7 +173,7 @@ def test_what_is_forgotten_is_not_written(record: Record) -> None:
 
 def test_a_closed_statement_stays_on_record_and_a_refused_one_is_never_closed(record: Record) -> None:
     document = record.add_document("patient/p1/drafts", "aaaaaaaaaaaaaaaa")
-    author, _ = record.author("abcdefgh")
+    author, *_ = record.author("abcdefgh")
     record.add_statement(statement(author, document.id))
     record.add_statement(statement(author, document.id, sid=b"\x02" * 10, number=2, place=Place.REFUSED))
     record.flush()
@@ -183,7 +183,7 @@ def test_a_closed_statement_stays_on_record_and_a_refused_one_is_never_closed(re
 
 def test_clients_are_bound_to_one_document_and_author(record: Record) -> None:
     document = record.add_document("patient/p1/drafts", "aaaaaaaaaaaaaaaa")
-    author, _ = record.author("abcdefgh")
+    author, *_ = record.author("abcdefgh")
     row = record.add_client(document.id, 77, author, (5, 6))
     own = record.add_client(document.id, 78, None, None)
     record.advance_clients([(row, 3)])
@@ -295,7 +295,7 @@ def test_notes_awaiting_quarantine_alarms_and_audit(record: Record) -> None:
 def test_what_is_rolled_back_never_was(record: Record) -> None:
     record.begin()
     document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
-    author, _ = record.author("abcdefgh")
+    author, *_ = record.author("abcdefgh")
     record.add_statement(statement(author, document.id))
     record.rollback()
     assert record.documents() == {}
@@ -320,19 +320,19 @@ def test_the_schema_and_every_statement_exist_in_the_other_databases_words() -> 
 
 
 def test_a_foreign_key_has_to_exist(record: Record) -> None:
-    author, _ = record.author("abcdefgh")
+    author, *_ = record.author("abcdefgh")
     record.add_statement(statement(author, 99))
     with pytest.raises(sqlite3.IntegrityError):
         record.flush()
 
 
-def test_the_last_number_is_the_highest_that_was_said(record: Record) -> None:
+def test_the_last_number_and_id_are_the_highest_that_were_said(record: Record) -> None:
     document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
-    author, _ = record.author("abcdefgh")
+    author, *_ = record.author("abcdefgh")
     for number in (3, 12, 7):
         record.add_statement(statement(author, document.id, bytes((number,)) * 10, number))
     record.flush()
-    assert record.author("abcdefgh") == (author, 12)
+    assert record.author("abcdefgh") == (author, 12, b"\x0c" * 10)
     assert record.last_number("abcdefgh") == 12
     assert record.last_number("bcdefghi") == 0
 
