@@ -139,6 +139,11 @@ class Line:
         """Questions that have no answer yet."""
         return len(self._open)
 
+    @property
+    def oldest(self) -> int:
+        """The number of the question that is open for longest, 0 where none is."""
+        return self._open[0].number if self._open else 0
+
     def ask(self, check: Check) -> bytes:
         """The bytes that ask for the next share of a check."""
         pairs = tuple(check.pairs[check.asked : check.asked + SHARE])

@@ -1,7 +1,7 @@
 """The processes that check signatures beside the writer: started, fed, and done without where they fail.
 
 Nobody waits for them.  One that dies, hangs or talks nonsense costs what it was asked about, which the writer then
-checks itself; a relay that dies leaves none behind, since each ends when its line does.
+checks itself, and another takes its place; a relay that dies leaves none behind, since each ends when its line does.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ RESTARTS: Final = 8
 """Processes that are started anew in a relay's life; then it goes on with those that are left."""
 RESTART_S: Final = 1.0
 """After that time, so that what keeps one from starting may pass."""
+ANSWER_S: Final = 10.0
+"""For so long one may hold a question: some 2 ms of work, and before the first its start."""
 COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "relay.verifier")
 
 
@@ -44,6 +46,9 @@ class Verifier(asyncio.Protocol):
         self.line: Final = Line()
         self.process: Final = process
         self._owner: Final = owner
+        self._why = "hung_up"
+        self._oldest = 0
+        self._waited_s = 0.0
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -60,7 +65,7 @@ class Verifier(asyncio.Protocol):
             self._owner.feed()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._owner.ended(self, "hung_up")
+        self._owner.ended(self, self._why)
 
     @property
     def free(self) -> bool:
@@ -71,6 +76,19 @@ class Verifier(asyncio.Protocol):
         """Asks for the next share of a check."""
         assert self._transport is not None
         self._transport.write(self.line.ask(check))
+
+    def tick(self, passed_s: float) -> None:
+        """So much time has passed; kills the process where one question had no answer for `ANSWER_S`.
+
+        The rest follows when its line hangs up, as soon as the process is gone: the loop does not wait for one that
+        cannot even be killed.
+        """
+        oldest = self.line.oldest
+        self._waited_s = self._waited_s + passed_s if oldest == self._oldest else 0.0
+        self._oldest = oldest
+        if oldest and self._waited_s >= ANSWER_S:
+            self._why = "unanswered"
+            self.process.kill()
 
     def end(self) -> None:
         """Ends it at once: it holds nothing that could be lost."""
@@ -106,6 +124,14 @@ class Verifiers:
                 return
             min(free, key=lambda each: each.line.open).ask(check)
 
+    def tick(self, passed_s: float) -> None:
+        """So much time has passed for the loop; call it every second or so.
+
+        What a clock says would not do: while the relay itself stands still, answers wait that it has not read.
+        """
+        for each in self.all:
+            each.tick(passed_s)
+
     def stop(self) -> None:
         """Ends them all."""
         for task in self._starting:
@@ -115,7 +141,7 @@ class Verifiers:
             each.end()
 
     def ended(self, verifier: Verifier, why: str) -> None:
-        """One is of no use any more."""
+        """One is of no use any more: ``garbled``, ``hung_up`` or ``unanswered``."""
         if verifier in self.all:
             self.all.remove(verifier)
             verifier.end()

@@ -101,6 +101,21 @@ MUTANTS: Final = (
     Mutant("verifier_unburied", "relay/verifiers.py", "        self.process.wait()\n", "", VERIFYING),
     Mutant("verifier_for_ever", "relay/verifiers.py", "        if self._restarts:\n", "        if True:\n", VERIFYING),
     Mutant(
+        "verifier_hangs_on",
+        "relay/verifiers.py",
+        "if oldest and self._waited_s >= ANSWER_S:",
+        "if False:",
+        VERIFYING,
+    ),
+    Mutant(
+        "busy_verifier_hangs",
+        "relay/verifiers.py",
+        "self._waited_s + passed_s if oldest == self._oldest else 0.0",
+        "self._waited_s + passed_s",
+        VERIFYING,
+    ),
+    Mutant("verifiers_untimed", "relay/service.py", "        self.verifiers.tick(TICK_S)\n", "", VERIFYING),
+    Mutant(
         "verifier_takes_signals",
         "relay/verifier.py",
         "signal.signal(number, signal.SIG_IGN)",

@@ -19,6 +19,7 @@ from relay import verifiers
 from relay.checks import BULK, MAX_OPEN, SHARE, Check
 from relay.jobs import Judge
 from relay.service import Service
+from relay.verifiers import ANSWER_S
 from relay.writer import Committed, Writer
 from tests.relay.probe import Ended, Probe
 from tests.relay.service.conftest import Running
@@ -303,6 +304,98 @@ def test_one_that_talks_nonsense_or_does_not_start_is_tried_a_few_times_and_done
             assert ended() == 3
 
     run(story)
+    assert running.world.verify().findings == ()
+
+
+# ---- processes that answer nothing any more ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of the processes passes as the test says and not otherwise."""
+    monkeypatch.setattr("relay.service.TICK_S", 3_600.0)
+
+
+def codes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Why processes ended, as the log has it."""
+    return [each.__dict__["fields"]["code"] for each in caplog.records if each.message == "verifier_ended"]
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_one_that_hangs_is_killed_and_another_takes_its_place(
+    running: Running,
+    busy: Busy,
+    caplog: pytest.LogCaptureFixture,
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(verifiers=1) as service, Probe(one, service) as a:
+            await awake(service)
+            [it] = service.verifiers.all
+            refs = await occupy(busy, a)
+            it.process.send_signal(signal.SIGSTOP)
+            refs += await send(a, 2 * SHARE)
+            await until(lambda: it.line.open == 2)
+            service.verifiers.tick(ANSWER_S)  # it was asked just before
+            service.verifiers.tick(ANSWER_S)
+            await until(lambda: it not in service.verifiers.all and len(service.verifiers.all) == 1)
+            assert (it.process.returncode, gone(it.process.pid)) == (-signal.SIGKILL, True)
+            # What waits for the writer still is not asked about again; what comes from now on is.
+            assert [each.answered for each in checks(service)] == [0]
+            await awake(service)
+            busy.may.set()
+            assert {(await a.verdict(ref)).status for ref in refs} == {Status.ACCEPTED}
+            assert service.timings.signatures == {"writer": len(refs), "verifiers": 0}
+
+    run(story, loop)
+    assert codes(caplog) == ["unanswered"]
+    assert running.world.verify().findings == ()
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_one_that_answers_in_the_end_or_has_no_question_is_left_alone(running: Running) -> None:
+    async def story() -> None:
+        async with running.up(verifiers=1) as service:
+            [it] = service.verifiers.all
+            for _ in range(3):
+                await awake(service)
+                for _ in range(3):
+                    service.verifiers.tick(ANSWER_S)
+                it.process.send_signal(signal.SIGSTOP)
+                service.hub.checks.append(Check([(b"", b"")]))
+                service.verifiers.feed()
+                for _ in range(2):
+                    service.verifiers.tick(ANSWER_S * 2 / 3)
+                it.process.send_signal(signal.SIGCONT)
+            await awake(service)
+            assert [it] == service.verifiers.all
+
+    run(story)
+
+
+def test_the_relay_lets_that_time_pass_and_goes_on_without_those_that_hang_again_and_again(
+    running: Running, busy: Busy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(verifiers, "COMMAND", (sys.executable, "-c", "import signal; signal.pause()"))
+    monkeypatch.setattr(verifiers, "RESTARTS", 2)
+    monkeypatch.setattr(verifiers, "ANSWER_S", 0.0)
+    monkeypatch.setattr("relay.service.TICK_S", 0.0)
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(verifiers=1) as service, Probe(one, service) as a:
+            refs = await occupy(busy, a)
+            for _ in range(3):
+                refs += await send(a, MAX_OPEN * SHARE)  # enough to ask every one of them
+            await until(lambda: len(codes(caplog)) == 3 and not service.verifiers.all)
+            busy.may.set()
+            assert {(await a.verdict(ref)).status for ref in refs} == {Status.ACCEPTED}
+
+    run(story)
+    assert codes(caplog) == ["unanswered"] * 3
     assert running.world.verify().findings == ()
 
 
