@@ -19,8 +19,19 @@ GATES: Final = "relay/admission/gates.py"
 DISPENSING: Final = "relay/admission/dispensing.py"
 COMMIT: Final = "relay/commit.py"
 ADMISSION: Final = ("tests/relay/admission",)
-COMMITTING: Final = ("tests/relay/service/test_commit.py",)
-VERIFYING: Final = ("tests/relay/test_checks.py", "tests/relay/service/test_verifying.py")
+COMMITTING: Final = (
+    "tests/relay/service/test_commit.py",
+    "tests/relay/service/test_failed_commits.py",
+    "tests/relay/service/test_live.py",
+    "tests/relay/service/test_catching_up.py",
+    "tests/relay/service/test_restored.py",
+    "tests/relay/service/test_proof.py",
+)
+VERIFYING: Final = (
+    "tests/relay/test_checks.py",
+    "tests/relay/service/test_verifying.py",
+    "tests/relay/service/test_failing_verifiers.py",
+)
 DEVICE: Final = ("tests/device",)
 CORE: Final = (
     "tests/test_statement.py",

@@ -151,3 +151,10 @@ def served(folder: Path, *more: object, **environment: str) -> Iterator[Served]:
         raise
     finally:
         it.stop()
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    """A file beside the relay's folder."""
+    path = folder.parent / name
+    path.write_text(text, encoding="utf-8")
+    return path

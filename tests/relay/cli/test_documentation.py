@@ -18,8 +18,8 @@ from crdtmed.device.device import Device
 from relay import cli
 from relay.imports import COLUMNS, NONE_KNOWN, ImportKind
 from relay.settings import Settings, read_settings
+from tests.relay.cli.commands import COMMANDS
 from tests.relay.cli.desk import ROOT, Ran, Served, start
-from tests.relay.cli.test_commands import COMMANDS
 from tests.scenarios.hospital import FORMULARY, PATIENTS, STOCK
 
 TEXT = (ROOT / "relay" / "README.md").read_text(encoding="utf-8")

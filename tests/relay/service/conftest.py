@@ -1,13 +1,17 @@
 """A relay that runs, with devices on real sockets, for one test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from relay import verifiers
 from relay.app import serving
+from relay.jobs import Judge
 from relay.service import Service
+from relay.writer import Committed, Writer
+from tests.relay.service.flushes import Busy
 from tests.relay.world import World
 
 
@@ -33,3 +37,19 @@ class Running:
 @pytest.fixture
 def running(tmp_path: Path) -> Running:
     return Running(World(tmp_path / "relay.sqlite"))
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
+    """A writer that is held, and processes that are started anew at once."""
+    made, commit = Busy(), Writer.commit
+
+    def held(self: Writer, judges: Sequence[Judge], begun: bool = False) -> list[Committed]:
+        made.came.set()
+        made.may.wait(60)
+        return commit(self, judges, begun)
+
+    monkeypatch.setattr(Writer, "commit", held)
+    monkeypatch.setattr(verifiers, "RESTART_S", 0.0)
+    yield made
+    made.may.set()

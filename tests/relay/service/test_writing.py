@@ -19,7 +19,7 @@ from relay.storage.sqlite import open_sqlite
 from relay.writer import Committed, Writer
 from tests.relay.probe import Probe
 from tests.relay.service.conftest import Running
-from tests.relay.service.test_running import DRAFTS, run, write
+from tests.relay.service.stories import DRAFTS, run, write
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+"""Pushes in bulk to a relay whose writer is kept busy, and the processes that check their signatures meanwhile."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crdtmed.statement import SignedStatement
+from crdtmed.wire import frames
+from relay.checks import MAX_OPEN, SHARE, Check
+from relay.service import Service
+from tests.relay.probe import Probe
+from tests.relay.service.stories import DRAFTS
+
+FIRST = 20
+"""Statements of the push that keeps the writer busy: too many for the loop, too few for another process."""
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Lets the loop go round until something holds."""
+    while not reached():
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Busy:
+    """A writer that stands before its first commit until it is let go."""
+
+    came: threading.Event = field(default_factory=threading.Event)
+    may: threading.Event = field(default_factory=threading.Event)
+
+
+def spoilt(said: SignedStatement) -> SignedStatement:
+    """A statement that its author did not sign."""
+    return SignedStatement(said.statement, bytes([said.encoded[0] ^ 1]) + said.encoded[1:])
+
+
+async def send(probe: Probe, count: int, forged: int | None = None, client: int = 9) -> list[str]:
+    """One push of so many doses; the references."""
+    said = [probe.tablet.dose("p1", "rx1", str(number + 1)) for number in range(count)]
+    if forged is not None:
+        said[forged] = spoilt(said[forged])
+    await probe.send(frames.Push(DRAFTS, probe.tablet.into_drafts(DRAFTS, client, *said)))
+    return [each.statement.ref for each in said]
+
+
+async def occupy(busy: Busy, probe: Probe) -> list[str]:
+    """Keeps the writer busy with a push, until it is let go."""
+    refs = await send(probe, FIRST)
+    await until(busy.came.is_set)
+    return refs
+
+
+async def awake(service: Service) -> None:
+    """Waits until every process has started and answers."""
+    check = Check([(b"", b"")] * SHARE * MAX_OPEN * len(service.verifiers.all))
+    await until(lambda: all(each.free for each in service.verifiers.all))
+    service.hub.checks.append(check)
+    service.verifiers.feed()
+    await until(lambda: check.answered == len(check.pairs))
+
+
+def checks(service: Service) -> list[Check]:
+    """What waits for the writer in bulk."""
+    return [judge.check for judge in service.hub.inbox if judge.check is not None]
+
+
+def gone(pid: int) -> bool:
+    """Whether there is no such process, not even one that nobody has asked how it ended."""
+    return not Path(f"/proc/{pid}").exists()
