@@ -118,16 +118,30 @@ def sign(statement: Statement, signer: keys.Signer) -> SignedStatement:
 def decode(data: bytes) -> SignedStatement:
     """The statement in ``data``, its signature not yet checked (`verify`); raises `BadStatement` and nothing else.
 
-    The content is checked to be one plain value (`crdtmed.codec.check_value`); the kind's own model judges it
-    afterwards.
+    The content is checked to be one plain value; the kind's own model judges it afterwards.
     """
+    signed = decode_envelope(data)
+    check_content(signed)
+    return signed
+
+
+def check_content(signed: SignedStatement) -> None:
+    """Raises `BadStatement` unless the content is one plain value (`crdtmed.codec.check_value`), as all that a model
+    reads is."""
+    try:
+        check_value(bytes(signed.statement.content))
+    except Undecodable as error:
+        raise BadStatement(error.reason, error.says) from None
+
+
+def decode_envelope(data: bytes) -> SignedStatement:
+    """`decode` for who reads the content with its model next, and checks it (`check_content`) where that does not."""
     if len(data) <= keys.SIGNATURE_BYTES:
         raise BadStatement("too_short", f"{len(data)} bytes, a signature alone has {keys.SIGNATURE_BYTES}")
     try:
         statement = _decode_body(data[keys.SIGNATURE_BYTES :])
         if not (is_statement_id(statement.id) and is_device_id(statement.device) and is_grant_id(statement.grant)):
             raise Undecodable("not_msgpack", _misspelt(statement))
-        check_value(bytes(statement.content))
     except Undecodable as error:
         raise BadStatement(error.reason, error.says) from None
     if statement.version != VERSION:

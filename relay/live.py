@@ -35,17 +35,13 @@ class LiveDocument:
     """A document as the batch under way has it; ``replica`` only where the relay itself writes."""
 
     id: int
+    name: str
     document: Document
     epoch: str
     position: int
     clients: dict[int, LiveClient]
     unfolded: int
     replica: Replica | None = None
-
-    @property
-    def name(self) -> str:
-        """The document's name."""
-        return self.document.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +137,7 @@ def live_document(row: DocumentRow, record: Record) -> LiveDocument:
     clients = record.clients(row.id) if document.written_by_devices else []
     return LiveDocument(
         row.id,
+        row.name,
         document,
         row.epoch,
         row.position,

@@ -22,7 +22,7 @@ from crdtmed.limits import (
     MAX_PUSHES_IN_FLIGHT,
 )
 from crdtmed.signed import Certificate
-from crdtmed.statement import BadStatement, SignedStatement, decode
+from crdtmed.statement import BadStatement, SignedStatement, check_content, decode, decode_envelope
 from crdtmed.updates import Malformed, MapInsert, read_device_update
 from crdtmed.wire import frames
 from crdtmed.wire.plain import size_of
@@ -165,12 +165,12 @@ class Session:
             self.state = State.CLOSED
             return [Closed("bye", frame.code)]
         match self.state:
+            case State.OPEN:
+                return self._open(frame, now_ms)
             case State.GREETING:
                 return self._hello(frame)
             case State.PROVING:
                 return self._prove(frame)
-            case State.OPEN:
-                return self._open(frame, now_ms)
             case State.REVOKED:
                 return self._revoked(frame)
             case _:
@@ -269,13 +269,17 @@ class Session:
 
     def _own(self, data: bytes) -> SignedStatement:
         signed = _decoded(data)
-        if signed.statement.device != self.device:
-            raise _Wrong("foreign_author", f"a statement of {signed.statement.device}, this is {self.device}")
+        self._check_author(signed)
         return signed
 
+    def _check_author(self, signed: SignedStatement) -> None:
+        if signed.statement.device != self.device:
+            raise _Wrong("foreign_author", f"a statement of {signed.statement.device}, this is {self.device}")
+
     def _said(self, data: bytes, now_ms: int) -> Said:
-        signed = self._own(data)
-        return Said(signed, content_of(signed), self._challenge(signed.statement.challenge, now_ms))
+        signed, content = _read(data)
+        self._check_author(signed)
+        return Said(signed, content, self._challenge(signed.statement.challenge, now_ms))
 
     def _challenge(self, challenge: bytes | None, now_ms: int) -> ChallengeState:
         if challenge is None:
@@ -303,8 +307,18 @@ def content_of(signed: SignedStatement) -> Content | ContentError:
 
 
 def _any(data: bytes) -> Said:
-    signed = _decoded(data)
-    return Said(signed, content_of(signed), ChallengeState.ABSENT)
+    return Said(*_read(data), ChallengeState.ABSENT)
+
+
+def _read(data: bytes) -> tuple[SignedStatement, Content | ContentError]:
+    try:
+        signed = decode_envelope(data)
+        content = content_of(signed)
+        if isinstance(content, ContentError):
+            check_content(signed)
+    except BadStatement as bad:
+        raise _Wrong(bad.reason, f"a statement: {bad.says}") from None
+    return signed, content
 
 
 def _decoded(data: bytes) -> SignedStatement:

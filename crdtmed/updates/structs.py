@@ -54,18 +54,16 @@ class DeviceUpdate(msgspec.Struct, frozen=True):
     @property
     def values(self) -> tuple[bytes, ...]:
         """The inserted values in the order of their clocks."""
-        out: list[bytes] = []
-        for insert in self.inserts:
-            if isinstance(insert, MapInsert):
-                out.append(insert.value)
-            else:
-                out.extend(insert.values)
-        return tuple(out)
+        first = self.inserts[0]
+        if isinstance(first, ArrayInsert):
+            return first.values
+        return tuple([insert.value for insert in self.inserts if isinstance(insert, MapInsert)])
 
     @property
     def length(self) -> int:
         """The clocks that the update takes."""
-        return sum(1 if isinstance(insert, MapInsert) else len(insert.values) for insert in self.inserts)
+        first = self.inserts[0]
+        return len(first.values) if isinstance(first, ArrayInsert) else len(self.inserts)
 
 
 @dataclass(frozen=True, slots=True)
