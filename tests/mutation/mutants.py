@@ -76,9 +76,12 @@ MUTANTS: Final = (
     Mutant(
         "signature_skipped",
         "relay/jobs.py",
-        "if all(_signed(judge)):",
-        "if True:",
+        "all(signed_by(public, said.signed.encoded) for said in _said(item))",
+        "True",
         ("tests/attacks", "tests/relay/service"),
+    ),
+    Mutant(
+        "signature_skipped_in_bulk", "relay/jobs.py", "authentic = all(_signed(judge))", "authentic = True", VERIFYING
     ),
     Mutant(
         "verifiers_ignored",
@@ -211,6 +214,13 @@ MUTANTS: Final = (
         ADMISSION,
     ),
     Mutant("role_unchecked", GATES, "needed.isdisjoint(grant.roles)", "False", ADMISSION),
+    Mutant(
+        "gate_not_asked_of_its_kind",
+        GATES,
+        "patient_not_in_care: lambda kind: KINDS[kind].carrier in _OF_A_PATIENT",
+        "patient_not_in_care: lambda kind: KINDS[kind].carrier is Carrier.DRAFTS",
+        ADMISSION,
+    ),
     Mutant("site_unchecked", GATES, "if site not in grant.sites)", "if False)", ADMISSION),
     Mutant(
         "care_unchecked",
@@ -264,6 +274,20 @@ MUTANTS: Final = (
         "if signed.statement.device != self.device:",
         "if False:",
         ("tests/relay/session",),
+    ),
+    Mutant(
+        "newest_thought_new",
+        "relay/batch.py",
+        "if at <= author.newest]",
+        "if at < author.newest]",
+        ("tests/relay/service/test_ids_on_record.py",),
+    ),
+    Mutant(
+        "line_loses_its_place",
+        "relay/messages.py",
+        "at = first + self.owed",
+        "at = first",
+        ("tests/relay/service/test_messages.py",),
     ),
     Mutant("any_key", "relay/session.py", "if key != expected:", "if False:", ("tests/relay/session",)),
     Mutant(
