@@ -119,9 +119,11 @@ def user_withdrawn(port: FactsPort, submission: Submission) -> Reason | None:
     """The relay first heard of it before the user was withdrawn, whatever time it claims."""
     name = claim.user(submission)
     at = port.user_withdrawn_at(name)
+    if at is None:
+        return None
     first = port.awaited_since(submission.ref)
     heard = submission.received_at if first is None else first
-    return UserWithdrawn(name, at) if at is not None and at <= heard else None
+    return UserWithdrawn(name, at) if at <= heard else None
 
 
 def grant_not_in_force(port: FactsPort, submission: Submission) -> Reason | None:

@@ -232,7 +232,7 @@ MUTANTS: Final = (
     Mutant("challenge_dropped", GATES, "NeedsChallenge() if wanted and", "NeedsChallenge() if False and", ADMISSION),
     Mutant("challenge_spent", GATES, "ChallengeSpent() if wanted and", "ChallengeSpent() if False and", ADMISSION),
     Mutant("grant_for_ever", GATES, "grant.not_before <= at <= grant.not_after", "grant.not_before <= at", ADMISSION),
-    Mutant("withdrawn_admitted", GATES, "at is not None and at <= heard", "at is not None and at < 0", ADMISSION),
+    Mutant("withdrawn_admitted", GATES, "if at <= heard else None", "if at < 0 else None", ADMISSION),
     Mutant(
         "awaits_nothing", GATES, "if missing is not None and not _given_up(port, submission)", "if False", ADMISSION
     ),
