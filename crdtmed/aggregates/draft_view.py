@@ -11,6 +11,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from crdtmed import documents
 from crdtmed.aggregates.content import ContentError, decode_content
 from crdtmed.aggregates.elements import Problem
@@ -37,8 +39,7 @@ KEPT_WRITES: Final = 4_096
 _DIGEST_TAG: Final = b"crdtmed/draft-digest/1"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One write of one group, as the view shows it; a ``value`` of None clears the group."""
 
     ref: str
@@ -183,17 +184,11 @@ def confirming(view: DraftView, groups: Collection[Group] = ()) -> tuple[DraftWr
     return tuple(DraftWrite(view.prescription, group, view.groups[group].value) for group in written)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(msgspec.Struct, frozen=True):
     statement: Statement
     ref: str
     said: DraftWrite
     same_as: bytes
-
-    @property
-    def entry(self) -> Entry:
-        it = self.statement
-        return Entry(self.ref, it.user, it.device, it.stamp, self.said.value)
 
 
 def _read(statement: Statement) -> _Read | None:
@@ -222,6 +217,7 @@ def _view(name: str, reads: Mapping[str, _Read], label: PatientLabel | None) -> 
     writes = [_write(read) for read in reads.values()]
     merged = lww_diff.merge(writes)
     knows = lww_diff.knows(writes)
+    entries = {ref: _entry(read) for ref, read in reads.items()}
     groups: dict[Group, GroupView] = {}
     for group in Group:
         of = merged.get(group)
@@ -229,14 +225,19 @@ def _view(name: str, reads: Mapping[str, _Read], label: PatientLabel | None) -> 
             continue
         cleared = reads[of.winner.ref].said.value is None
         groups[group] = GroupView(
-            winner=reads[of.winner.ref].entry,
-            concurrent=tuple(reads[write.ref].entry for write in of.concurrent),
+            winner=entries[of.winner.ref],
+            concurrent=tuple([entries[write.ref] for write in of.concurrent]),
             review=() if cleared else _review(group, of.winner.ref, writes, merged, knows),
-            heads=tuple(write.ref for write in of.heads),
-            history=tuple(reads[write.ref].entry for write in of.history),
+            heads=tuple([write.ref for write in of.heads]),
+            history=tuple([entries[write.ref] for write in of.history]),
         )
     patient = min(documents.parse(read.statement.document).scope_id for read in reads.values())
     return DraftView(name, patient, label, MappingProxyType(groups), tuple(_blockers(groups)), ())
+
+
+def _entry(read: _Read) -> Entry:
+    it = read.statement
+    return Entry(read.ref, it.user, it.device, it.stamp, read.said.value)
 
 
 def _write(read: _Read) -> lww_diff.Write:

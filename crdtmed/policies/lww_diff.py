@@ -12,9 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Write:
+
+class Write(msgspec.Struct, frozen=True):
     """One write of one group.
 
     ``order`` is (stamp, device); ``seen`` the references that its author saw, of any group, present here or
