@@ -32,6 +32,8 @@ from relay.storage.sql import SQLITE, begun, data_version
 
 _PAGE: Final = 2_000
 _END: Final = "\U0010ffff"
+_BEFORE_ALL: Final = -(2**63)
+"""No row's number is less: who reads all of a table sees also what somebody put in front of it."""
 
 
 class SqlRecord:
@@ -83,7 +85,7 @@ class SqlRecord:
         return None if row is None else DocumentRow(*row)
 
     def documents(self) -> dict[str, int]:
-        return dict(self._q.documents.all(self.connection, after=0))
+        return dict(self._q.documents.all(self.connection, after=_BEFORE_ALL))
 
     def add_document(self, name: str, epoch: str) -> DocumentRow:
         q = self._q
@@ -243,7 +245,7 @@ class SqlRecord:
 
     def statements(self) -> Iterator[StatementRow]:
         self.flush()
-        after = 0
+        after = _BEFORE_ALL
         while rows := self._q.all_statements.all(self.connection, after=after, most=_PAGE):
             yield from map(_statement, rows)
             after = rows[-1][0]
@@ -295,7 +297,7 @@ class SqlRecord:
             self._q.add_movement.many(self.connection, rows)
 
     def movements(self) -> Iterator[tuple[int, str, str, str, str, int, str, int]]:
-        after = 0
+        after = _BEFORE_ALL
         while rows := self._q.movements.all(self.connection, after=after, most=_PAGE):
             for *what, by, at in rows:
                 yield (*what, text_ref(by), at)

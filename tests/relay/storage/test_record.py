@@ -160,6 +160,19 @@ def test_a_statement_comes_back_as_it_was_put(record: Record) -> None:
     assert record.statement("abcdefgh." + text_id(b"\x02" * 10)) is None
 
 
+def test_who_reads_everything_sees_what_was_put_in_front_of_it(record: Record) -> None:
+    document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
+    author, *_ = record.author("abcdefgh")
+    record.add_statement(statement(author, document.id))
+    record.flush()
+    record.connection.execute("PRAGMA foreign_keys = OFF")
+    record.connection.execute("UPDATE statement SET id = -5, target = -7")
+    record.connection.execute("UPDATE epoch SET document = -7")
+    record.connection.execute("UPDATE document SET id = -7")
+    assert [row.id for row in record.statements()] == [-5]
+    assert record.documents() == {"patient/p1": 0}
+
+
 def test_what_is_forgotten_is_not_written(record: Record) -> None:
     document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
     author, *_ = record.author("abcdefgh")

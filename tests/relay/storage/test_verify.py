@@ -273,6 +273,13 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
         "movement_unfounded",
         "it moved stock and was not accepted",
     ),
+    "stock was moved in front of everything": (
+        lambda it, said: it.sql(
+            "INSERT INTO movement SELECT -5, stock, type, 0, zeroblob(15), at FROM movement LIMIT 1"
+        ),
+        "movement_unfounded",
+        "it moved stock and was not accepted",
+    ),
     "a resolution moves nothing": (
         lambda it, said: it.sql("DELETE FROM movement WHERE delta = -3 AND type = 'dispense'"),
         "movement_missing",
