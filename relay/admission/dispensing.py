@@ -12,7 +12,7 @@ from crdtmed.aggregates.dispensing_event import Dispense
 from crdtmed.aggregates.medication import MedicationRegister
 from crdtmed.aggregates.prescription import PrescriptionRegister
 from crdtmed.aggregates.prescription import PrescriptionStatus as Standing
-from crdtmed.aggregates.stock_item import MovementType
+from crdtmed.aggregates.stock_item import MovementType, StockRegister
 from crdtmed.reasons import (
     ContentInvalid,
     ItemUnknown,
@@ -49,11 +49,25 @@ class Wanted:
     settles: frozenset[str] = frozenset()
 
 
-Rule = Callable[[FactsPort, Wanted], Reason | None]
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the registers hold of that, each None where there is none; looked up once for all the rules."""
+
+    prescription: PrescriptionRegister | None
+    item: MedicationRegister | None
+    lot: StockRegister | None
 
 
-def _prescription(port: FactsPort, wanted: Wanted) -> PrescriptionRegister | None:
-    return prescription(port, wanted.said.patient, wanted.said.prescription)
+Rule = Callable[[FactsPort, Wanted, Held], Reason | None]
+
+
+def _held(port: FactsPort, wanted: Wanted) -> Held:
+    it = wanted.said
+    return Held(
+        prescription(port, it.patient, it.prescription),
+        medicine(port, it.item),
+        lot(port, wanted.site, it.item, it.lot),
+    )
 
 
 def medicine(port: FactsPort, code: str) -> MedicationRegister | None:
@@ -68,40 +82,40 @@ def standing(register: PrescriptionRegister, at: int) -> Standing:
     return Standing.ACTIVE if register.status is Standing.ON_HOLD and over else register.status
 
 
-def prescription_unknown(port: FactsPort, wanted: Wanted) -> Reason | None:
+def prescription_unknown(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """The patient has this signed prescription."""
-    return None if _prescription(port, wanted) is not None else PrescriptionUnknown(wanted.said.prescription)
+    return None if held.prescription is not None else PrescriptionUnknown(wanted.said.prescription)
 
 
-def superseded(port: FactsPort, wanted: Wanted) -> Reason | None:
+def superseded(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """It was not amended meanwhile."""
-    register = _prescription(port, wanted)
+    register = held.prescription
     if register is None or register.status is not Standing.SUPERSEDED:
         return None
     return Superseded(register.id, register.successor or "")
 
 
-def prescription_status(port: FactsPort, wanted: Wanted) -> Reason | None:
+def prescription_status(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """It is active."""
-    register = _prescription(port, wanted)
+    register = held.prescription
     if register is None or (now := standing(register, wanted.received_at)) is Standing.ACTIVE:
         return None
     return PrescriptionStatus(register.id, now)
 
 
-def wrong_site(port: FactsPort, wanted: Wanted) -> Reason | None:
+def wrong_site(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """This is the site that dispenses it."""
-    register = _prescription(port, wanted)
+    register = held.prescription
     return WrongSite(register.site) if register is not None and register.site != wanted.site else None
 
 
-def wrong_item(port: FactsPort, wanted: Wanted) -> Reason | None:
+def wrong_item(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """The item is the medicine prescribed, or one like it where substitution is allowed."""
-    register = _prescription(port, wanted)
+    register = held.prescription
     if register is None or wanted.said.item == (code := register.groups.medication.code):
         return None
     allowed = register.groups.substitution
-    if allowed is not None and allowed.allowed and _alike(medicine(port, code), medicine(port, wanted.said.item)):
+    if allowed is not None and allowed.allowed and _alike(medicine(port, code), held.item):
         return None
     return WrongItem(wanted.said.item, code)
 
@@ -118,45 +132,44 @@ def _alike(one: MedicationRegister | None, other: MedicationRegister | None) -> 
     )
 
 
-def over_authorised(port: FactsPort, wanted: Wanted) -> Reason | None:
+def over_authorised(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """All that is dispensed stays within what is authorised; a key does not stop two pharmacists."""
-    register = _prescription(port, wanted)
+    register = held.prescription
     if register is None or register.dispensed + wanted.said.quantity <= register.authorised:
         return None
     return OverAuthorised(register.authorised, register.dispensed, wanted.said.quantity)
 
 
-def item_unknown(port: FactsPort, wanted: Wanted) -> Reason | None:
+def item_unknown(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """The formulary has the item."""
-    return None if medicine(port, wanted.said.item) is not None else ItemUnknown(wanted.said.item)
+    return None if held.item is not None else ItemUnknown(wanted.said.item)
 
 
-def unit_mismatch(port: FactsPort, wanted: Wanted) -> Reason | None:
+def unit_mismatch(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """The unit is the item's counting unit."""
-    item = medicine(port, wanted.said.item)
+    item = held.item
     if item is None or wanted.said.unit == item.counting_unit:
         return None
     return UnitMismatch(wanted.said.unit, item.counting_unit)
 
 
-def lot_unknown(port: FactsPort, wanted: Wanted) -> Reason | None:
+def lot_unknown(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """The site has had the lot."""
-    it = wanted.said
-    return None if lot(port, wanted.site, it.item, it.lot) is not None else LotUnknown(it.item, it.lot)
+    return None if held.lot is not None else LotUnknown(wanted.said.item, wanted.said.lot)
 
 
-def lot_expired(port: FactsPort, wanted: Wanted) -> Reason | None:
+def lot_expired(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """The lot had not expired when it was dispensed; it is good through the day of its expiry (UTC)."""
-    of = lot(port, wanted.site, wanted.said.item, wanted.said.lot)
+    of = held.lot
     if of is None or of.expiry is None:
         return None
     late = documents.utc_date(wanted.said.occurred_at) > date.fromisoformat(of.expiry)
     return LotExpired(of.lot, of.expiry) if late else None
 
 
-def stock_short(port: FactsPort, wanted: Wanted) -> Reason | None:
+def stock_short(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """Enough of the lot is on hand."""
-    of = lot(port, wanted.site, wanted.said.item, wanted.said.lot)
+    of = held.lot
     if of is None or of.on_hand >= wanted.said.quantity:
         return None
     return StockShort(of.on_hand, wanted.said.quantity)
@@ -180,7 +193,15 @@ RULES: Final[tuple[Rule, ...]] = (
 
 def short_of(port: FactsPort, wanted: Wanted) -> Reason | None:
     """The first reason why ``wanted`` cannot be dispensed."""
-    return next((reason for rule in RULES if (reason := rule(port, wanted)) is not None), None)
+    return _short_of(port, wanted, _held(port, wanted))
+
+
+def _short_of(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
+    for rule in RULES:
+        reason = rule(port, wanted, held)
+        if reason is not None:
+            return reason
+    return None
 
 
 def dispense(port: FactsPort, submission: Submission) -> Decision:
@@ -189,16 +210,18 @@ def dispense(port: FactsPort, submission: Submission) -> Decision:
     assert isinstance(said, Dispense), "the gates let nothing else through"
     assert site is not None, "the gates let nothing else through"
     wanted = Wanted(site, said, submission.ref, submission.received_at)
-    reason = short_of(port, wanted)
+    held = _held(port, wanted)
+    reason = _short_of(port, wanted, held)
     if reason is not None:
         return with_reentry(port, submission, turned_down(port, submission, reason))
-    return with_reentry(port, submission, accept(*counted(port, wanted)))
+    return with_reentry(port, submission, accept(*_counted(port, wanted, held)))
 
 
 def too_many(port: FactsPort, wanted: Wanted) -> Reason | None:
     """Why not even a person's word can be counted: the registers cannot hold the number."""
-    it, register = wanted.said, _prescription(port, wanted)
-    of = lot(port, wanted.site, it.item, it.lot) or empty(it.item, it.lot, it.unit, None)
+    it, held = wanted.said, _held(port, wanted)
+    of = held.lot or empty(it.item, it.lot, it.unit, None)
+    register = held.prescription
     total = register.dispensed if register is not None else 0
     if fits(of.shortage + max(0, it.quantity - of.on_hand)) and fits(total + it.quantity):
         return None
@@ -210,8 +233,12 @@ def counted(port: FactsPort, wanted: Wanted) -> tuple[Effect, ...]:
 
     Within `RULES` there is no rest; a person who confirms what was given goes beyond them.
     """
-    register = _prescription(port, wanted)
-    stock = out_of_stock(port, wanted, MovementType.DISPENSE)
+    return _counted(port, wanted, _held(port, wanted))
+
+
+def _counted(port: FactsPort, wanted: Wanted, held: Held) -> tuple[Effect, ...]:
+    register = held.prescription
+    stock = _taken_out(wanted, held, MovementType.DISPENSE)
     if register is None:
         return stock
     after = structs.replace(register, dispensed=register.dispensed + wanted.said.quantity)
@@ -221,7 +248,11 @@ def counted(port: FactsPort, wanted: Wanted) -> tuple[Effect, ...]:
 
 def out_of_stock(port: FactsPort, wanted: Wanted, kind: MovementType) -> tuple[Effect, ...]:
     """Takes ``wanted`` out of its lot, whoever got it; a lot that nobody received begins with a shortage."""
-    it, item = wanted.said, medicine(port, wanted.said.item)
-    unit = it.unit if item is None else item.counting_unit
-    of = lot(port, wanted.site, it.item, it.lot) or empty(it.item, it.lot, unit, None)
+    return _taken_out(wanted, _held(port, wanted), kind)
+
+
+def _taken_out(wanted: Wanted, held: Held, kind: MovementType) -> tuple[Effect, ...]:
+    it = wanted.said
+    unit = it.unit if held.item is None else held.item.counting_unit
+    of = held.lot or empty(it.item, it.lot, unit, None)
     return taken(wanted.site, of, wanted.by, it.quantity, kind)
