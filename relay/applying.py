@@ -14,13 +14,13 @@ _WRITTEN_AT_ONCE: Final = (CloseDraft, Note, Awaiting, Alarm)
 def apply(batch: Batch, effects: Sequence[Effect]) -> None:
     """What a decision wants done, all of it or, with an exception, nothing."""
     undo: list[Callable[[], object]] = []
-    # A draft is closed last: its update takes a position, which nothing takes back.
-    effects = sorted(effects, key=lambda effect: isinstance(effect, CloseDraft))
-    if effects and isinstance(effects[-1], CloseDraft):
-        batch.record.flush()
     # The others wait in the batch until it ends, and are taken back there.
-    writes = any(isinstance(effect, _WRITTEN_AT_ONCE) for effect in effects)
+    writes = [effect for effect in effects if isinstance(effect, _WRITTEN_AT_ONCE)]
     if writes:
+        # A draft is closed last: its update takes a position, which nothing takes back.
+        effects = sorted(effects, key=lambda effect: isinstance(effect, CloseDraft))
+        if isinstance(effects[-1], CloseDraft):
+            batch.record.flush()
         batch.record.connection.execute("SAVEPOINT one")
     try:
         for effect in effects:
