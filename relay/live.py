@@ -72,9 +72,13 @@ class LiveAuthor:
 
     def took(self, number: int, sid: bytes = b"") -> None:
         """A statement of this number and id is on record now."""
-        self.newest = max(self.newest, sid)
+        if sid > self.newest:
+            self.newest = sid
         if number <= self.last:
             self.free.discard(number)
+            return
+        if number == self.last + 1:
+            self.last = number
             return
         if number - self.last + len(self.free) > FREE_NUMBERS:
             self.free.clear()

@@ -22,6 +22,8 @@ _BODY: Final = 0x9B
 """A MessagePack array of eleven, as every body begins."""
 _WHOLE: Final = bytes((_BODY,))
 _ID_BYTES: Final = 17
+_SHORT: Final = 32
+"""A text of fewer bytes has one byte before it, any other of ours two."""
 _DEVICE_BYTES: Final = 9
 _KINDS: Final = 0x20
 """Every kind is less; compressed bytes begin with this or more."""
@@ -91,14 +93,14 @@ def text_ids(raws: Sequence[bytes]) -> list[bytes]:
 
 def _text(value: str) -> bytes:
     raw = value.encode("ascii")
-    return bytes((0xA0 | len(raw),)) + raw if len(raw) < 32 else bytes((0xD9, len(raw))) + raw
+    return bytes((0xA0 | len(raw),)) + raw if len(raw) < _SHORT else bytes((0xD9, len(raw))) + raw
 
 
 def _rest(signed: SignedStatement, target: str) -> bytes:
     """What a row whose document's target is ``target`` does not say of a body."""
     encoded = signed.encoded
-    document = SIGNATURE_BYTES + 3 + _ID_BYTES
-    rest = document + len(_text(target)) + _DEVICE_BYTES
+    size = len(target)
+    rest = SIGNATURE_BYTES + 3 + _ID_BYTES + (1 if size < _SHORT else 2) + size + _DEVICE_BYTES
     return encoded[SIGNATURE_BYTES + 2 : SIGNATURE_BYTES + 3] + encoded[rest:]
 
 
