@@ -5,28 +5,22 @@ Only after it has returned may anybody hear of what it did.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 from crdtmed.documents import Document, open_segments
-from crdtmed.limits import MAX_CLIENTS_PER_DOCUMENT, RETRY_FIRST_MS
-from crdtmed.reasons import Busy, DeviceRevoked, SegmentClosed
+from crdtmed.limits import MAX_CLIENTS_PER_DOCUMENT
+from crdtmed.reasons import SegmentClosed
 from crdtmed.statement import same
-from crdtmed.updates import ArrayInsert, DeviceUpdate, ItemId, MapInsert, Root, tombstoned
-from crdtmed.verdict import FINAL, Status, Verdict, encode_verdict
-from relay.admission.admit import admit
-from relay.admission.effects import Decision
-from relay.admission.facts import Submission, submitted
-from relay.applying import apply
+from crdtmed.updates import ArrayInsert, DeviceUpdate, tombstoned
+from crdtmed.verdict import Status, Verdict, encode_verdict
 from relay.batch import Batch
+from relay.handing_back import hand_back
 from relay.identity.port import Identity, RandomBytes
 from relay.items import Gapped, HandBack, Item, Outcome, Push, Request, Task
+from relay.judging import aim, judge, tell
 from relay.live import Known, Live, LiveClient, LiveDocument
-from relay.quarantine import quarantine
 from relay.registers import RegisterInvalid
-from relay.session_events import Said
 from relay.storage.port import Record
-from relay.storage.rebuild import draft_head
 
 
 class _Closes(Exception):
@@ -130,14 +124,14 @@ def _one(batch: Batch, item: Item, outcome: Outcome) -> None:
             case Request():
                 _request(batch, item, outcome)
             case HandBack():
-                _hand_back(batch, item, outcome)
+                hand_back(batch, item, outcome)
             case _:
                 assert_never(item)
     except _Closes as closes:
         outcome.closes[item.connection] = (closes.code, closes.says)
 
 
-# ---- pushes -------------------------------------------------------------------------------------------------------
+# ---- pushes and requests ---------------------------------------------------------------------------------------------
 
 
 def _push(batch: Batch, push: Push, outcome: Outcome) -> None:
@@ -152,7 +146,7 @@ def _push(batch: Batch, push: Push, outcome: Outcome) -> None:
                 if stored is not None and same(stored.signed.statement, said.signed.statement)
                 else encode_verdict(Verdict(ref, Status.RETRY, batch.now_ms, reason=SegmentClosed(closed)))
             )
-            _tell(outcome, push.connection, verdict)
+            tell(outcome, push.connection, verdict)
         return
     live = batch.open(document.name)
     client = _client(batch, live, push)
@@ -164,7 +158,7 @@ def _push(batch: Batch, push: Push, outcome: Outcome) -> None:
     kept: list[bool] = []
     for offset, said in enumerate(push.said):
         place = (client, first + offset)
-        kept.append(_judge(batch, push.connection, said, document.name, live, position, place, outcome))
+        kept.append(judge(batch, push.connection, said, document.name, live, position, place, outcome))
     fanned = push.raw if all(kept) else tombstoned(update, kept)
     batch.changed(live, fanned)
 
@@ -205,138 +199,6 @@ def _origin(live: LiveDocument, update: DeviceUpdate) -> tuple[int, int] | None:
     return (insert.origin.client, insert.origin.clock)
 
 
-def _judge(
-    batch: Batch,
-    connection: int,
-    said: Said,
-    document: str | None,
-    target: LiveDocument,
-    position: int,
-    place: tuple[LiveClient, int] | None,
-    outcome: Outcome,
-    handed_back: bool = False,
-) -> bool:
-    """Judges one statement, records and answers it; whether its value stays in the document."""
-    statement = said.signed.statement
-    ref = statement.ref
-    stored = batch.statement(ref)
-    if stored is not None and same(stored.signed.statement, statement):
-        outcome.judged["known", ""] += 1
-        _tell(outcome, connection, encode_verdict(stored.verdict))
-        _lost(batch, target, position, place)
-        return False
-    submission = submitted(said.signed, said.content, document, batch.now_ms, said.challenge, handed_back, said.answer)
-    decision = _decide(batch, submission)
-    if place is None:
-        position = batch.position(target.name)
-    verdict = Verdict(
-        ref,
-        decision.status,
-        batch.now_ms,
-        target.name,
-        target.epoch,
-        position,
-        decision.reason,
-        tuple(map(str, decision.actions)),
-        decision.flags,
-    )
-    code = verdict.code
-    outcome.judged[decision.status, code] += 1
-    outcome.told.append((ref, target.name, decision.status, code))
-    if decision.status in FINAL and stored is None:
-        _tell(outcome, connection, batch.keep(said.signed, verdict, target, position, place))
-    else:
-        _tell(outcome, connection, encode_verdict(verdict))
-        _lost(batch, target, position, place)
-    return decision.status is Status.ACCEPTED
-
-
-def _lost(batch: Batch, target: LiveDocument, position: int, place: tuple[LiveClient, int] | None) -> None:
-    """A clock that holds no statement of its own."""
-    if place is not None:
-        batch.record.add_tombstone(target.id, position, place[0].row, place[1], 1)
-
-
-def _decide(batch: Batch, submission: Submission) -> Decision:
-    """Admission's decision with its effects applied; where the database will not have them, nothing was done."""
-    decision = admit(batch, submission)
-    if decision.effects:
-        try:
-            apply(batch, decision.effects)
-        except Exception as error:  # noqa: BLE001 - one statement must not take the batch with it; the operator sees why
-            ref = submission.ref
-            batch.alarm("not_applied", submission.statement.device, f"{ref}: {type(error).__name__}: {error}")
-            return Decision(Status.RETRY, Busy(RETRY_FIRST_MS))
-    return decision
-
-
-def _tell(outcome: Outcome, connection: int, verdict: bytes) -> None:
-    outcome.verdicts.setdefault(connection, []).append(verdict)
-
-
-# ---- requests and what is handed back --------------------------------------------------------------------------------
-
-
 def _request(batch: Batch, request: Request, outcome: Outcome) -> None:
-    target = batch.open(_aim(request.said.signed.statement.document))
-    _judge(batch, request.connection, request.said, None, target, target.position, None, outcome)
-
-
-def _aim(target: str) -> str:
-    """The document that a request is filed under: a log has none of its own, so that it is its scope's."""
-    return target.removesuffix("/log")
-
-
-def _hand_back(batch: Batch, back: HandBack, outcome: Outcome) -> None:
-    """Every statement the relay lacks, judged as new; those accepted are written by the relay itself."""
-    for ref in back.forged:
-        batch.alarm("forged_statement", back.device, f"it handed back {ref}, which its author did not sign")
-    live = batch.open(back.document.name)
-    writer: _Writer | None = None
-    for said in back.said:
-        statement = said.signed.statement
-        stored = batch.statement(statement.ref)
-        if stored is not None and same(stored.signed.statement, statement):
-            _tell(outcome, back.connection, encode_verdict(stored.verdict))
-        elif batch.revoked(statement.device):
-            # Whoever has its key may claim any time, so what counts is when it arrived.
-            quarantine(batch, said.signed)
-            refused = Verdict(statement.ref, Status.REFUSED, batch.now_ms, reason=DeviceRevoked(statement.device))
-            _tell(outcome, back.connection, encode_verdict(refused))
-        elif not live.document.written_by_devices:
-            target = batch.open(_aim(statement.document))
-            _judge(batch, back.connection, said, None, target, 0, None, outcome, handed_back=True)
-        else:
-            writer = writer or _writer(batch, live)
-            clock = batch.take_clocks(writer.client, 1)
-            place = (writer.client, clock)
-            kept = _judge(
-                batch, back.connection, said, live.name, live, live.position + 1, place, outcome, handed_back=True
-            )
-            batch.changed(live, _written(live, writer, clock, said.signed.encoded, kept))
-
-
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """The relay as a client of a document that devices write."""
-
-    number: int
-    client: LiveClient
-    origin: ItemId | None
-
-
-def _writer(batch: Batch, live: LiveDocument) -> _Writer:
-    number = batch.fresh_client(live)
-    last = next(((client, known.clock - 1) for client, known in live.clients.items() if known.clock), None)
-    origin = None if live.document.root is Root.MAP else last
-    return _Writer(number, batch.bind(live, number, None, origin), None if origin is None else ItemId(*origin))
-
-
-def _written(live: LiveDocument, writer: _Writer, clock: int, value: bytes, kept: bool) -> bytes:
-    """The update in which the relay itself inserts a statement, or what holds its clock."""
-    insert: MapInsert | ArrayInsert
-    if live.document.root is Root.MAP:
-        insert = MapInsert(clock, draft_head(value)[1] if kept else "-", value)
-    else:
-        insert = ArrayInsert(clock, ItemId(writer.number, clock - 1) if clock else writer.origin, (value,))
-    return tombstoned(DeviceUpdate(live.document.root, writer.number, clock, (insert,)), (kept,))
+    target = batch.open(aim(request.said.signed.statement.document))
+    judge(batch, request.connection, request.said, None, target, target.position, None, outcome)

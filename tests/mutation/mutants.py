@@ -151,7 +151,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "known_judged_again",
-        COMMIT,
+        "relay/judging.py",
         "if stored is not None and same(stored.signed.statement, statement):\n        outcome.judged",
         "if False:\n        outcome.judged",
         COMMITTING,

@@ -133,7 +133,7 @@ def test_what_cannot_be_judged_fails_alone(running: Running, monkeypatch: pytest
             raise RuntimeError("on purpose")
         return really_admit(port, submission)
 
-    monkeypatch.setattr("relay.commit.admit", admit)
+    monkeypatch.setattr("relay.judging.admit", admit)
 
     async def story() -> None:
         async with running.up() as service, Probe(good, service) as a, Probe(bad, service) as b:
