@@ -11,7 +11,7 @@ from crdtmed.documents import DocumentKind, parse
 from crdtmed.limits import MAX_QUARANTINE_PER_DEVICE
 from crdtmed.statement import SignedStatement, same, verify
 from relay.batch import Batch
-from relay.session import content_of
+from relay.session_statements import content_of
 
 _SCOPES: Final = (DocumentKind.PATIENT, DocumentKind.SITE)
 

@@ -9,9 +9,7 @@ from enum import Enum, auto
 from typing import Final
 
 from crdtmed import keys
-from crdtmed.aggregates.content import Content, ContentError, decode_content
-from crdtmed.aggregates.prescription_draft import DraftWrite, write_key
-from crdtmed.documents import BadName, Document, is_request, parse
+from crdtmed.documents import is_request
 from crdtmed.keys import Signer
 from crdtmed.limits import (
     CHALLENGE_MS,
@@ -22,7 +20,7 @@ from crdtmed.limits import (
     MAX_PUSHES_IN_FLIGHT,
 )
 from crdtmed.signed import Certificate
-from crdtmed.statement import BadStatement, SignedStatement, check_content, decode, decode_envelope
+from crdtmed.statement import SignedStatement
 from crdtmed.updates import Malformed, MapInsert, read_device_update
 from crdtmed.wire import frames
 from crdtmed.wire.plain import size_of
@@ -46,6 +44,7 @@ from relay.session_events import (
     Wanted,
     WipeConfirmed,
 )
+from relay.session_statements import Wrong, check_key, decoded, read_any, read_document, read_statement
 
 NONCE_BYTES: Final = 16
 
@@ -63,13 +62,6 @@ class State(Enum):
     REVOKED = auto()
     """It may hand over its outbox and confirm the wipe, and nothing else."""
     CLOSED = auto()
-
-
-class _Wrong(Exception):
-    def __init__(self, code: str, says: str) -> None:
-        super().__init__(code)
-        self.code = code
-        self.says = says
 
 
 class Session:
@@ -105,7 +97,7 @@ class Session:
         try:
             self._count(data, now_ms)
             return self._frame(frames.read_from_device(data), now_ms)
-        except _Wrong as wrong:
+        except Wrong as wrong:
             return self.close(wrong.code, wrong.says)
         except frames.BadFrame as bad:
             return self.close("bad_frame", f"{bad.reason}: {bad.says}")
@@ -152,13 +144,13 @@ class Session:
     def _count(self, data: bytes, now_ms: int) -> None:
         shaking = self.state is not State.OPEN and self.state is not State.REVOKED
         if shaking and size_of(data) > MAX_HANDSHAKE_FRAME_BYTES:
-            raise _Wrong("too_large", f"{size_of(data)} bytes before the handshake is done")
+            raise Wrong("too_large", f"{size_of(data)} bytes before the handshake is done")
         second = now_ms // 1_000
         if second != self._second:
             self._second, self._frames = second, 0
         self._frames += 1
         if self._frames > MAX_FRAMES_PER_S:
-            raise _Wrong("too_many_frames", f"more than {MAX_FRAMES_PER_S} in a second")
+            raise Wrong("too_many_frames", f"more than {MAX_FRAMES_PER_S} in a second")
 
     def _frame(self, frame: frames.ToRelay, now_ms: int) -> list[Event]:
         if isinstance(frame, frames.ByeRelay):
@@ -174,7 +166,7 @@ class Session:
             case State.REVOKED:
                 return self._revoked(frame)
             case _:
-                raise _Wrong("out_of_turn", f"{_name(frame)} before the relay has answered")
+                raise Wrong("out_of_turn", f"{_name(frame)} before the relay has answered")
 
     def _hello(self, frame: frames.ToRelay) -> list[Event]:
         if isinstance(frame, frames.Wiped):
@@ -182,9 +174,9 @@ class Session:
             self.state = State.JUDGING
             return [WipeConfirmed(frame.at, frame.last_number, frame.signature)]
         if not isinstance(frame, frames.Hello):
-            raise _Wrong("out_of_turn", f"a conversation begins with hello, not with {_name(frame)}")
+            raise Wrong("out_of_turn", f"a conversation begins with hello, not with {_name(frame)}")
         if frame.protocol != frames.PROTOCOL:
-            raise _Wrong("protocol_unknown", f"protocol {frame.protocol}, this relay speaks {frames.PROTOCOL}")
+            raise Wrong("protocol_unknown", f"protocol {frame.protocol}, this relay speaks {frames.PROTOCOL}")
         nonce = self._random(NONCE_BYTES)
         self.device = frame.device
         self._body = frames.handshake_body(frame.device, frame.nonce, nonce, self._signer.public)
@@ -195,7 +187,7 @@ class Session:
 
     def _prove(self, frame: frames.ToRelay) -> list[Event]:
         if not isinstance(frame, frames.Proof):
-            raise _Wrong("out_of_turn", f"proof was due, not {_name(frame)}")
+            raise Wrong("out_of_turn", f"proof was due, not {_name(frame)}")
         self._proof = frame
         self.state = State.JUDGING
         return [Proven(self.device)]
@@ -208,7 +200,7 @@ class Session:
                 self._take()
                 said = self._said(statement, now_ms)
                 if not is_request(said.signed.statement.kind):
-                    raise _Wrong("not_a_request", f"a {said.signed.statement.kind.label} travels in a document")
+                    raise Wrong("not_a_request", f"a {said.signed.statement.kind.label} travels in a document")
                 return [Requested(said)]
             case frames.Subscribe(wants=wants):
                 return [Wanted(wants)]
@@ -219,7 +211,7 @@ class Session:
                 return []
             case frames.AskVerdicts(refs=refs):
                 if any(not ref.startswith(self.device + ".") for ref in refs):
-                    raise _Wrong("foreign_author", "verdicts are given to the device that said it")
+                    raise Wrong("foreign_author", "verdicts are given to the device that said it")
                 return [VerdictsAsked(refs)]
             case frames.AskDigest(document=document):
                 return [DigestAsked(document)]
@@ -230,9 +222,9 @@ class Session:
             case frames.AskRoster(site=site):
                 return [RosterAsked(site)]
             case frames.HandBack(document=name, statements=statements):
-                return [GivenBack(_document(name), tuple(_any(statement) for statement in statements))]
+                return [GivenBack(read_document(name), tuple(read_any(statement) for statement in statements))]
             case _:
-                raise _Wrong("out_of_turn", f"{_name(frame)} in an open conversation")
+                raise Wrong("out_of_turn", f"{_name(frame)} in an open conversation")
 
     def _revoked(self, frame: frames.ToRelay) -> list[Event]:
         match frame:
@@ -243,41 +235,41 @@ class Session:
             case frames.Push() | frames.Request() | frames.Renew() | frames.Subscribe() | frames.Unsubscribe():
                 return []  # sent before it knew
             case _:
-                raise _Wrong("revoked", f"{_name(frame)} from a device that is out of service")
+                raise Wrong("revoked", f"{_name(frame)} from a device that is out of service")
 
     # ---- statements -------------------------------------------------------------------------------------------
 
     def _take(self) -> None:
         self.in_flight += 1
         if self.in_flight > MAX_PUSHES_IN_FLIGHT:
-            raise _Wrong("too_many_in_flight", f"more than {MAX_PUSHES_IN_FLIGHT} without a verdict")
+            raise Wrong("too_many_in_flight", f"more than {MAX_PUSHES_IN_FLIGHT} without a verdict")
 
     def _push(self, frame: frames.Push, now_ms: int) -> Pushed:
         self._take()
-        document = _document(frame.document)
+        document = read_document(frame.document)
         if not document.written_by_devices:
-            raise _Wrong("not_writable", f"{document.name} is written by the relay alone")
+            raise Wrong("not_writable", f"{document.name} is written by the relay alone")
         try:
             update = read_device_update(frame.update, document.root)
         except Malformed as malformed:
-            raise _Wrong(malformed.reason, f"an update of {document.name}: {malformed}") from None
+            raise Wrong(malformed.reason, f"an update of {document.name}: {malformed}") from None
         said = tuple([self._said(value, now_ms) for value in update.values])
         for insert, one in zip(update.inserts, said, strict=False):
             if isinstance(insert, MapInsert):
-                _check_key(insert.key, one)
+                check_key(insert.key, one)
         return Pushed(document, update, frame.update, said)
 
     def _own(self, data: bytes) -> SignedStatement:
-        signed = _decoded(data)
+        signed = decoded(data)
         self._check_author(signed)
         return signed
 
     def _check_author(self, signed: SignedStatement) -> None:
         if signed.statement.device != self.device:
-            raise _Wrong("foreign_author", f"a statement of {signed.statement.device}, this is {self.device}")
+            raise Wrong("foreign_author", f"a statement of {signed.statement.device}, this is {self.device}")
 
     def _said(self, data: bytes, now_ms: int) -> Said:
-        signed, content = _read(data)
+        signed, content = read_statement(data)
         self._check_author(signed)
         return Said(signed, content, self._challenge(signed.statement.challenge, now_ms))
 
@@ -291,59 +283,11 @@ class Session:
     def _give_challenges(self, count: int, now_ms: int) -> None:
         held = {value: until for value, until in self._challenges.items() if now_ms < until}
         if len(held) + count > MAX_CHALLENGES:
-            raise _Wrong("too_many_challenges", f"at most {MAX_CHALLENGES} are open at a time")
+            raise Wrong("too_many_challenges", f"at most {MAX_CHALLENGES} are open at a time")
         until = now_ms + CHALLENGE_MS
         made = tuple(self._random(NONCE_BYTES) for _ in range(count))
         self._challenges = held | dict.fromkeys(made, until)
         self.send(frames.Challenges(made, until))
-
-
-def content_of(signed: SignedStatement) -> Content | ContentError:
-    """A statement's content, or what is wrong with it, which admission judges."""
-    try:
-        return decode_content(signed.statement.kind, bytes(signed.statement.content))
-    except ContentError as error:
-        return error
-
-
-def _any(data: bytes) -> Said:
-    return Said(*_read(data), ChallengeState.ABSENT)
-
-
-def _read(data: bytes) -> tuple[SignedStatement, Content | ContentError]:
-    try:
-        signed = decode_envelope(data)
-        content = content_of(signed)
-        if isinstance(content, ContentError):
-            check_content(signed)
-    except BadStatement as bad:
-        raise _Wrong(bad.reason, f"a statement: {bad.says}") from None
-    return signed, content
-
-
-def _decoded(data: bytes) -> SignedStatement:
-    try:
-        return decode(data)
-    except BadStatement as bad:
-        raise _Wrong(bad.reason, f"a statement: {bad.says}") from None
-
-
-def _document(name: str) -> Document:
-    try:
-        return parse(name)
-    except BadName as bad:
-        raise _Wrong("unknown_document", str(bad)) from None
-
-
-def _check_key(key: str, said: Said) -> None:
-    """A value stands under its own key alone, so that nobody's value can hide another's."""
-    statement, content = said.signed.statement, said.content
-    if isinstance(content, DraftWrite):
-        expected = write_key(content, statement.device, statement.id)
-        if key != expected:
-            raise _Wrong("wrong_key", f"{key[:120]!r} where {expected!r} was due")
-    elif not key.endswith(f"/{statement.device}/{statement.id}"):
-        raise _Wrong("wrong_key", f"{key[:120]!r} does not end with the author and id of its statement")
 
 
 def _name(frame: frames.ToRelay) -> str:

@@ -289,7 +289,7 @@ MUTANTS: Final = (
         "at = first",
         ("tests/relay/service/test_messages.py",),
     ),
-    Mutant("any_key", "relay/session.py", "if key != expected:", "if False:", ("tests/relay/session",)),
+    Mutant("any_key", "relay/session_statements.py", "if key != expected:", "if False:", ("tests/relay/session",)),
     Mutant(
         "proof_unchecked",
         "relay/session.py",

@@ -36,8 +36,8 @@ from relay.items import Item, Outcome, Push, Request, Task
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.service import Service
-from relay.session import content_of
 from relay.session_events import Said
+from relay.session_statements import content_of
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
 from relay.storage.verify import Keys, Verified, verify_record

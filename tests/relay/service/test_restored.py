@@ -3,8 +3,8 @@
 from crdtmed.documents import parse
 from crdtmed.verdict import Status
 from relay.items import HandBack
-from relay.session import content_of
 from relay.session_events import Said
+from relay.session_statements import content_of
 from relay.storage.restore import new_epochs
 from tests.relay.service.commits import DRAFTS, base_of, given_dose, verdicts
 from tests.relay.world import World
