@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import structs
 
 from crdtmed.wire import frames
-from crdtmed.wire.frames import Want
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
-from relay.fanout import BEHIND
 from relay.identity.grants import SignInCheck
 from relay.identity.port import OutOfService, SignInFailure
 from relay.jobs import Ask, Read, Slow, Write
@@ -243,26 +241,9 @@ def check_revocations(hub: Hub) -> None:
                 hub.flush(connection)
 
     if devices:
-        hub.reads.append(Read(lambda reader: reader.revoked(devices), then, _unread_all))
+        hub.reads.append(Read(lambda reader: reader.revoked(devices), then, unread_all))
 
 
-def catch_up(hub: Hub) -> None:
-    """Another process has written: whoever stands behind the record reads on from there."""
-
-    def then(positions: dict[str, int]) -> None:
-        for number, held in list(hub.fanout.at.items()):
-            connection = hub.connections.get(number)
-            if connection is None:
-                continue
-            for document, position in list(held.items()):
-                if position != BEHIND and position < positions.get(document, 0):
-                    epoch, _ = hub.fanout.drop(number, document) or ("", 0)
-                    connection.wants.append(Want(document, epoch, position))
-            hub.drained(connection, hub.now_ms)
-
-    hub.reads.append(Read(lambda reader: reader.positions(), then, _unread_all))
-
-
-def _unread_all(error: Exception) -> None:
+def unread_all(error: Exception) -> None:
     """Nobody in particular asked: the next change, or the next renewal, looks again."""
     LOG.error("reading the record failed", exc_info=error)

@@ -12,22 +12,19 @@ from crdtmed.contract import Kind
 from crdtmed.limits import (
     HANDSHAKE_TIMEOUT_MS,
     MAX_CONNECTIONS,
-    MAX_DOCUMENTS_PER_FRAME,
     MAX_INBOX_BYTES,
-    MAX_SUBSCRIPTIONS,
     MAX_UNAUTHENTICATED_CONNECTIONS,
     SEND_BUDGET_BYTES,
 )
 from crdtmed.wire import frames
-from crdtmed.wire.frames import Want, encode_frame
-from relay import conversing
+from crdtmed.wire.frames import encode_frame
+from relay import catching_up, conversing
 from relay.checks import Check
 from relay.connection import Connection, Counts, Peer
 from relay.fanout import Fanout
 from relay.identity.port import Identity, RandomBytes
 from relay.items import HandBack, Outcome, Push, Request, Spoken
 from relay.jobs import Ask, Judge, Read, Slow, Write, to_judge
-from relay.reading import Answers
 from relay.session import Session, State
 from relay.session_events import (
     Authenticated,
@@ -112,7 +109,7 @@ class Hub:
         """What was written to the peer has left, or most of it."""
         self.now_ms = now_ms
         self._let_go(connection)
-        self._read_wants(connection)
+        catching_up.read_wants(self, connection)
 
     def flush(self, connection: Connection) -> None:
         """Sends what the session has to say."""
@@ -185,7 +182,7 @@ class Hub:
                     )
                 )
             case Wanted(wants=wants):
-                self._want(connection, wants)
+                catching_up.subscribe(self, connection, wants)
             case Unwanted(documents=documents):
                 self.fanout.unwant(connection.id, documents)
             case Authenticated(device=device):
@@ -236,64 +233,6 @@ class Hub:
             return
         conversing.with_knowledge(self, connection, said, ready)
 
-    # ---- subscriptions ----------------------------------------------------------------------------------------
-
-    def _want(self, connection: Connection, wants: Iterable[Want]) -> None:
-        for want in wants:
-            if self.fanout.count(connection.id) >= MAX_SUBSCRIPTIONS:
-                self.close(connection, "too_many_subscriptions", f"at most {MAX_SUBSCRIPTIONS} documents")
-                return
-            self.fanout.want(connection.id, want.document)
-            connection.wants.append(want)
-        self._read_wants(connection)
-
-    def _read_wants(self, connection: Connection) -> None:
-        """Reads for a connection what it lacks, one chunk at a time, while it takes what is sent."""
-        if connection.reading or not connection.wants or connection.peer.waiting() > SEND_BUDGET_BYTES // 2:
-            return
-        wants = [connection.wants.popleft() for _ in range(min(MAX_DOCUMENTS_PER_FRAME, len(connection.wants)))]
-        connection.reading = True
-
-        def then(answers: Answers) -> None:
-            connection.reading = False
-            connection.wants.extendleft(reversed(wants[len(answers.each) :]))
-            if connection.id in self.connections:
-                self._answered(connection, answers)
-                self._read_wants(connection)
-
-        self.reads.append(
-            Read(
-                lambda reader: reader.answers(connection.device, wants),
-                then,
-                lambda error: conversing.unread(self, connection, error),
-            )
-        )
-
-    def _answered(self, connection: Connection, answers: Answers) -> None:
-        out: list[bytes] = []
-        bases = []
-        runs = []
-        for answer in answers.each:
-            if not self.fanout.wants(connection.id, answer.document):
-                continue
-            if answer.refused is not None:
-                self.fanout.unwant(connection.id, (answer.document,))
-                out.append(encode_frame(frames.Evicted(answer.document, answer.refused)))
-                continue
-            if answer.base is not None:
-                bases.append(answer.base)
-            if answer.run is not None:
-                runs.append(answer.run)
-            more = self.fanout.caught(connection.id, answer.document, answer.epoch, answer.position)
-            if more is not None:
-                connection.wants.append(Want(answer.document, *more))
-        if bases:
-            out.append(encode_frame(frames.Bases(tuple(bases), answers.digests, len(connection.wants))))
-        if runs:
-            out.append(encode_frame(frames.Changes(tuple(runs))))
-        if out:
-            self.write(connection, out)
-
     # ---- outcomes ---------------------------------------------------------------------------------------------
 
     def settled(self, judged: Iterable[Judge], outcome: Outcome) -> None:
@@ -317,7 +256,7 @@ class Hub:
             if connection is None:
                 continue
             if connection.peer.waiting() + len(frame) > SEND_BUDGET_BYTES:
-                self._drop(connection, runs)
+                catching_up.drop(self, connection, runs)
             else:
                 out.setdefault(number, []).append(frame)
         for number, messages in out.items():
@@ -325,7 +264,7 @@ class Hub:
             if connection is not None:
                 self.write(connection, messages)
         for number, document, position in spread.lost:
-            self._behind(number, document, position)
+            catching_up.behind(self, number, document, position)
         for number, (code, says) in outcome.closes.items():
             connection = self.connections.get(number)
             if connection is not None:
@@ -335,7 +274,7 @@ class Hub:
         if outcome.external or "directory" in outcome.changes:
             conversing.check_revocations(self)
         if outcome.external:
-            conversing.catch_up(self)
+            catching_up.catch_up(self)
 
     def failed(self, judged: Iterable[Judge]) -> None:
         """A commit failed: nothing is answered, and who waits for an answer connects anew and sends it again."""
@@ -344,18 +283,3 @@ class Hub:
             connection = self.connections.get(judge.item.connection)
             if connection is not None:
                 self.close(connection, "not_committed", "the relay could not commit: connect and send it again")
-
-    def _drop(self, connection: Connection, runs: Iterable[tuple[str, int]]) -> None:
-        """A slow reader: its queue for these documents is dropped, and it gets what it lacks once it has read."""
-        for document, first in runs:
-            self.counts.dropped += 1
-            self._behind(connection.id, document, first - 1)
-
-    def _behind(self, number: int, document: str, position: int) -> None:
-        connection = self.connections.get(number)
-        if connection is None:
-            return
-        held = self.fanout.drop(number, document)
-        epoch = held[0] if held is not None else self.fanout.standing.get(document, ("", 0))[0]
-        connection.wants.append(Want(document, epoch, position))
-        self._read_wants(connection)

@@ -41,7 +41,7 @@ def message(payload: bytes) -> bytes:
 
 
 class SyncProtocol(asyncio.Protocol):
-    """One websocket; `relay.hub.Peer` towards the relay."""
+    """One websocket; `relay.connection.Peer` towards the relay."""
 
     __slots__ = (
         "_close_timer",

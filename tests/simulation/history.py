@@ -312,6 +312,7 @@ def play(plan: Plan, *, log: bool = False) -> Result:
         try:
             limits = (
                 patch("relay.hub.SEND_BUDGET_BYTES", plan.send_budget),
+                patch("relay.catching_up.SEND_BUDGET_BYTES", plan.send_budget),
                 patch("relay.session.LEASE_RENEWAL_S", plan.renewal_s),
                 patch("relay.live.LIVE_DOCUMENTS", plan.live_documents),
                 patch("relay.live.LIVE_AUTHORS", plan.live_documents),
