@@ -7,37 +7,35 @@ to the loop.  Nothing is told to anybody before the commit that it belongs to ha
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from crdtmed.ids import split_ref
 from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.batch import Batch
 from relay.commit import commit_batch
 from relay.connection import Connection, Peer
 from relay.executors import Here, Ran, cores
 from relay.hub import Hub
-from relay.identity.keyring import Keyring, keyring
+from relay.identity.keyring import Keyring
 from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
 from relay.identity.service import open_identity
-from relay.items import Outcome, Task
+from relay.items import Task
 from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified_elsewhere
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
-from relay.operator.office import clock_of, database_of, secrets_in_force, terms_of
 from relay.reading import Reader
-from relay.settings import Settings
+from relay.results import did_read, did_slow, did_write, fail, log_judged, looked, settle
 from relay.storage.record import SqlRecord
 from relay.storage.sql import impatient
 from relay.storage.sqlite import open_sqlite
 from relay.timings import Timings
-from relay.verifiers import Verifiers, how_many
+from relay.verifiers import Verifiers
 from relay.writer import Committed, Writer
 
 LOG: Final = logging.getLogger(NAME)
@@ -161,21 +159,21 @@ class Service:
     async def write(self, act: Callable[[Batch], T]) -> T:
         """Runs ``act`` in a commit of the writer's; raises what it raises, with nothing written."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.hub.writes.append(Write(act, _settle(future), _fail(future)))
+        self.hub.writes.append(Write(act, settle(future), fail(future)))
         self.pump()
         return await future
 
     async def read(self, act: Callable[[Reader], T]) -> T:
         """Runs ``act`` beside the writer."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.hub.reads.append(Read(act, _settle(future), _fail(future)))
+        self.hub.reads.append(Read(act, settle(future), fail(future)))
         self.pump()
         return await future
 
     async def slow(self, act: Callable[[], T]) -> T:
         """Runs something slow, one at a time."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.hub.slow.append(Slow(act, _settle(future)))
+        self.hub.slow.append(Slow(act, settle(future)))
         self.pump()
         return await future
 
@@ -195,10 +193,10 @@ class Service:
             task.add_done_callback(self._asking.discard)
         if hub.reads and "read" not in self._busy:
             reads = [hub.reads.popleft() for _ in range(min(READS_A_HOP, len(hub.reads)))]
-            self._run("read", lambda: read_all(self._reader, reads), self._did_read)
+            self._run("read", lambda: read_all(self._reader, reads), did_read)
         if hub.slow and "slow" not in self._busy:
             slow = hub.slow.popleft()
-            self._run("slow", slow.run, lambda result, error: self._did_slow(slow, result, error))
+            self._run("slow", slow.run, lambda result, error: did_slow(slow, result, error))
         self._pump_writer()
         self.verifiers.feed()  # with what the writer has not just taken
 
@@ -209,7 +207,7 @@ class Service:
         if hub.writes:
             writes = list(hub.writes)
             hub.writes.clear()
-            self._run("write", lambda: self._writer.tasks(writes), self._did_write)
+            self._run("write", lambda: self._writer.tasks(writes), partial(did_write, self.hub))
         elif hub.inbox and not self._gathering():
             judges = take(hub.inbox, MAX_BATCH_STATEMENTS)
             count = sum([judge.statements for judge in judges])
@@ -287,36 +285,6 @@ class Service:
 
     # ---- back on the loop ---------------------------------------------------------------------------------------
 
-    def _did_read(self, results: list[tuple[Read, Any]] | None, error: BaseException | None) -> None:
-        if results is None:
-            LOG.error("reading failed", exc_info=error)
-            return
-        for read, result in results:
-            if isinstance(result, Exception):
-                LOG.error("a read failed", exc_info=result)
-                read.failed(result)
-            else:
-                read.then(result)
-
-    def _did_slow(self, slow: Slow, result: Any, error: BaseException | None) -> None:
-        if error is not None:
-            LOG.error("a slow job failed", exc_info=error)
-        else:
-            slow.then(result)
-
-    def _did_write(self, results: Any, error: BaseException | None) -> None:
-        if results is None:
-            LOG.error("tasks failed", exc_info=error)
-            return
-        for write, result, failure, outcome in results:
-            if outcome is not None:
-                self.hub.settled((), outcome)
-            if failure is not None:
-                LOG.warning("a task failed: %s", type(failure).__name__)
-                write.failed(failure)
-            else:
-                write.then(result)
-
     def _did_commit(self, judges: Sequence[Judge], done: list[Committed] | None, error: BaseException | None) -> None:
         assert self._loop is not None
         self._gather_until = self._loop.time() + GATHER_S
@@ -332,7 +300,7 @@ class Service:
             self.hub.settled(each.judges, outcome)
             self.timings.commit.observe(each.took_s)
             self.timings.fan_out.observe(time.monotonic() - began)
-            _tell(outcome)
+            log_judged(outcome)
             for key, count in outcome.judged.items():
                 self.timings.judged[key] = self.timings.judged.get(key, 0) + count
 
@@ -347,46 +315,5 @@ class Service:
     def _poll(self) -> None:
         assert self._loop is not None
         if "write" not in self._busy and not self._stopping:
-            self._run("write", self._writer.look, self._looked)
+            self._run("write", self._writer.look, partial(looked, self.hub))
         self._timers["poll"] = self._loop.call_later(POLL_S, self._poll)
-
-    def _looked(self, outcome: Outcome | None, error: BaseException | None) -> None:
-        if error is not None:
-            LOG.error("looking for other processes' writes failed", exc_info=error)
-        elif outcome is not None:
-            self.hub.settled((), outcome)
-
-
-def _tell(outcome: Outcome) -> None:
-    """Logs the judgements: what was admitted only for those who look closely."""
-    for ref, document, status, code in outcome.told:
-        accepted = status == "accepted"
-        if not accepted or LOG.isEnabledFor(logging.DEBUG):
-            level = logging.DEBUG if accepted else logging.INFO
-            device = split_ref(ref)[0]
-            event("judged", level, statement=ref, device=device, document=document, verdict=status, reason=code)
-
-
-def _settle(future: asyncio.Future[T]) -> Callable[[T], None]:
-    return lambda result: None if future.done() else future.set_result(result)
-
-
-def _fail(future: asyncio.Future[T]) -> Callable[[Exception], None]:
-    return lambda error: None if future.done() else future.set_exception(error)
-
-
-def open_service(
-    settings: Settings,
-    knowledge: KnowledgeBase,
-    now: Callable[[], int] | None = None,
-    random: RandomBytes = secrets.token_bytes,
-) -> Service:
-    """The relay of a folder that was set up; ``now`` is its clock, in milliseconds, where not the settings' own.
-
-    Raises `relay.operator.office.CannotOpen`, `relay.storage.sqlite.StorageError`,
-    `relay.storage.migrations.SchemaTooNew` or `relay.identity.directory.AnotherIdentity`; each says what to do.
-    """
-    ring = keyring(secrets_in_force(settings))
-    verifiers = how_many(settings.verifiers, cores())
-    clock = now or clock_of(settings)
-    return Service(database_of(settings), ring, terms_of(settings), knowledge, clock, random, verifiers)

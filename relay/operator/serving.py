@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import gc
+import secrets
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,10 @@ import uvloop
 
 from relay.app import listen, server_of
 from relay.batch import Batch
+from relay.executors import cores
 from relay.identity import directory
-from relay.identity.keyring import KeyringError
+from relay.identity.keyring import KeyringError, keyring
+from relay.identity.port import RandomBytes
 from relay.identity.service import put_knowledge
 from relay.knowledge.cds_hooks import CdsHooksKnowledge
 from relay.knowledge.embedded import EmbeddedKnowledge
@@ -26,11 +29,12 @@ from relay.knowledge.snapshot import Snapshot
 from relay.logs import configure, event
 from relay.metrics import routes
 from relay.operator.loading import KNOWLEDGE_FILE, current_snapshot
-from relay.operator.office import CannotOpen, database_of, sole_use
-from relay.service import Service, open_service
+from relay.operator.office import CannotOpen, clock_of, database_of, secrets_in_force, sole_use, terms_of
+from relay.service import Service
 from relay.settings import Settings
 from relay.storage.migrations import SchemaTooNew
 from relay.storage.sqlite import StorageError
+from relay.verifiers import how_many
 
 STARTED_POLL_S: Final = 0.01
 YOUNG: Final = 10_000
@@ -133,6 +137,23 @@ async def _until_told(
     waiting = asyncio.create_task(told.wait())
     await asyncio.wait((waiting, task), return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
+
+
+def open_service(
+    settings: Settings,
+    knowledge: KnowledgeBase,
+    now: Callable[[], int] | None = None,
+    random: RandomBytes = secrets.token_bytes,
+) -> Service:
+    """The relay of a folder that was set up; ``now`` is its clock, in milliseconds, where not the settings' own.
+
+    Raises `relay.operator.office.CannotOpen`, `relay.storage.sqlite.StorageError`,
+    `relay.storage.migrations.SchemaTooNew` or `relay.identity.directory.AnotherIdentity`; each says what to do.
+    """
+    ring = keyring(secrets_in_force(settings))
+    verifiers = how_many(settings.verifiers, cores())
+    clock = now or clock_of(settings)
+    return Service(database_of(settings), ring, terms_of(settings), knowledge, clock, random, verifiers)
 
 
 def _open(settings: Settings, knowledge: KnowledgeBase) -> Service:

@@ -30,7 +30,8 @@ from relay.operator import loading, people
 from relay.operator.devices import revoke
 from relay.operator.loading import current_snapshot
 from relay.operator.office import database_of, make_relay, open_office
-from relay.service import Service, open_service
+from relay.operator.serving import open_service
+from relay.service import Service
 from relay.settings import Settings
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
