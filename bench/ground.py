@@ -35,6 +35,7 @@ from relay.imports import ImportKind
 from relay.operator import people
 from relay.operator.loading import load, load_knowledge
 from relay.operator.office import Office, database_of, make_relay, open_office, read_secrets
+from relay.own_documents import write_directory
 from relay.settings import Settings
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
@@ -131,7 +132,7 @@ def _people(batch: Batch) -> None:
     for user, terms in ((USER, Terms()), (_LIGHT, Terms(login_cost=_CHEAP, pin_cost=_CHEAP))):
         users.add(db, terms, user, "Vera Example", tuple(Role), SITES, PASSWORD, os.urandom)
     batch.put("formulary", MedicationRegister(ITEM, "Amoxicillin 500 mg capsule", "{capsule}", 1, "capsule", "500 mg"))
-    batch.directory()
+    write_directory(batch)
 
 
 def _patients(which: range, batch: Batch) -> None:

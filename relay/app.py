@@ -23,6 +23,7 @@ from crdtmed.wire.enrolment import (
     read_enrol,
 )
 from relay.batch import Batch
+from relay.own_documents import write_directory
 from relay.service import Service
 from relay.socket import sync_protocol
 
@@ -66,7 +67,7 @@ async def _enrol(service: Service, asked: Enrol) -> Enrolled | NotEnrolled:
 
     def finish(batch: Batch) -> Enrolled | NotEnrolled:
         made = identity.enrol_finish(batch.record.connection, check, matched, batch.now_ms, batch.random)
-        batch.directory()
+        write_directory(batch)
         return made
 
     try:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
 from crdtmed.aggregates.registers import encode_register, register_key
+from crdtmed.aggregates.stock_item import Movement
 from relay.admission.effects import Alarm, Awaiting, CloseDraft, Effect, Move, Note, Put, Withdraw
+from relay.admission.ledger import SHORTAGE
 from relay.batch import Batch
 from relay.storage.rebuild import deletion
 
@@ -48,7 +50,7 @@ def _apply(batch: Batch, effect: Effect, undo: list[Callable[[], object]]) -> No
         case CloseDraft(patient=patient, prescription=prescription):
             _close(batch, patient, prescription)
         case Move(movement=movement):
-            batch.move(movement, undo)
+            _move(batch, movement, undo)
         case Note(kind=kind, key=key, value=value):
             batch.record.put_note(kind, key, value)
         case Awaiting(ref=ref, since=since):
@@ -62,6 +64,23 @@ def _apply(batch: Batch, effect: Effect, undo: list[Callable[[], object]]) -> No
             undo.append(batch.alarms.pop)
         case _:
             assert_never(effect)
+
+
+def _move(batch: Batch, movement: Movement, undo: list[Callable[[], object]]) -> None:
+    """A row of the ledger, and the sums of its lot; raises `ValueError` where one would be negative."""
+    lot = (movement.site, movement.item, movement.lot)
+    before = batch.sums.get(lot)
+    on_hand, shortage = batch.record.stock(*lot) if before is None else before
+    if movement.type in SHORTAGE:
+        shortage += movement.delta
+    else:
+        on_hand += movement.delta
+    if on_hand < 0 or shortage < 0:
+        raise ValueError(f"{'/'.join(lot)} would have {on_hand} on hand and {shortage} short")
+    batch.sums[lot] = (on_hand, shortage)
+    batch.moved.append(movement)
+    undo.append(lambda: batch.sums.pop(lot) if before is None else batch.sums.__setitem__(lot, before))
+    undo.append(batch.moved.pop)
 
 
 def _close(batch: Batch, patient: str, prescription: str) -> None:

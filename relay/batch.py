@@ -10,19 +10,16 @@ from typing import Final
 
 from crdtmed.aggregates.registers import RegisterValue, decode_register, register_key
 from crdtmed.aggregates.stock_item import Movement
-from crdtmed.documents import DocumentKind, parse
+from crdtmed.documents import parse
 from crdtmed.ids import ref, to_text
 from crdtmed.policies.server_authoritative import NIL
-from crdtmed.replica import Replica
 from crdtmed.signed import Grant
 from crdtmed.statement import SignedStatement, Statement, decode
 from crdtmed.verdict import Status, Verdict, decode_verdict, encode_verdict
 from relay.admission.effects import Alarm
 from relay.admission.facts import Stored
-from relay.admission.ledger import SHORTAGE
 from relay.identity.port import Identity, RandomBytes
 from relay.live import Held, Live, LiveAuthor, LiveClient, LiveDocument, live_document
-from relay.registers import COMPACT_AFTER, encode_value, load_replica, write_registers
 from relay.storage.packing import pack, raw_id, words_of
 from relay.storage.port import Record
 from relay.storage.rebuild import draft_head
@@ -50,6 +47,9 @@ class Batch:
 
     ``careful``: every register is held against its model as soon as it is put, so that the statement that wants a wrong
     one is found; else only what is written at the end is, once for all the statements that changed it.
+
+    Until that end it gathers registers by document (``staged``), the ``sums`` of lots and what ``moved`` them, and the
+    clients whose clocks ``advanced``.  ``snapshot`` is the name of the knowledge in force, once somebody has asked.
     """
 
     record: Record
@@ -60,13 +60,13 @@ class Batch:
     careful: bool = False
     changes: dict[str, Change] = field(default_factory=dict)
     alarms: list[Alarm] = field(default_factory=list)
-    _put: dict[str, dict[str, RegisterValue | None]] = field(default_factory=dict)
+    staged: dict[str, dict[str, RegisterValue | None]] = field(default_factory=dict)
+    sums: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    moved: list[Movement] = field(default_factory=list)
+    advanced: dict[int, LiveClient] = field(default_factory=dict)
+    snapshot: tuple[str | None] | None = None
     _found: dict[str, Stored | None] = field(default_factory=dict)
     _raw: dict[str, bytes] = field(default_factory=dict)
-    _sums: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
-    _moved: list[Movement] = field(default_factory=list)
-    _clients: dict[int, LiveClient] = field(default_factory=dict)
-    _snapshot: tuple[str | None] | None = None
 
     # ---- facts ----------------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Batch:
         return self.live.awaited
 
     def register(self, document: str, key: str) -> RegisterValue | None:
-        put = self._put.get(document)
+        put = self.staged.get(document)
         if put is not None and key in put:
             return put[key]
         return self.held(document, key).value
@@ -138,13 +138,13 @@ class Batch:
             row.key: None if row.value == NIL else decode_register(kind, row.key, row.value)
             for row in self.record.registers(document, word)
         }
-        found.update({key: value for key, value in self._put.get(document, {}).items() if key.startswith(word + "/")})
+        found.update({key: value for key, value in self.staged.get(document, {}).items() if key.startswith(word + "/")})
         return [value for _, value in sorted(found.items()) if value is not None]
 
     def position(self, document: str) -> int:
         live = self.find(document)
         stands = 0 if live is None else live.position
-        return stands + 1 if self._put.get(document) else stands
+        return stands + 1 if self.staged.get(document) else stands
 
     def draft(self, patient: str, prescription: str) -> Sequence[Statement]:
         return [decode(row.encoded).statement for row in self.draft_rows(patient, prescription)]
@@ -153,9 +153,9 @@ class Batch:
         return self.record.note(kind, key)
 
     def snapshot_in_force(self) -> str | None:
-        if self._snapshot is None:
-            self._snapshot = (self.identity.snapshot_in_force(self.record.connection),)
-        return self._snapshot[0]
+        if self.snapshot is None:
+            self.snapshot = (self.identity.snapshot_in_force(self.record.connection),)
+        return self.snapshot[0]
 
     # ---- documents ------------------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ class Batch:
     def take_clocks(self, client: LiveClient, length: int) -> int:
         """The first of ``length`` clocks that a client now has taken."""
         first, client.clock = client.clock, client.clock + length
-        self._clients[client.row] = client
+        self.advanced[client.row] = client
         return first
 
     # ---- what decisions do ----------------------------------------------------------------------------------
@@ -295,29 +295,13 @@ class Batch:
         self.alarms.append(Alarm(kind, device, says))
 
     def stage(self, document: str, key: str, value: RegisterValue | None, undo: list[Callable[[], object]]) -> None:
-        put = self._put.setdefault(document, {})
+        put = self.staged.setdefault(document, {})
         if key in put:
             before = put[key]
             undo.append(lambda: put.__setitem__(key, before))
         else:
             undo.append(lambda: put.pop(key))
         put[key] = value
-
-    def move(self, movement: Movement, undo: list[Callable[[], object]]) -> None:
-        """A row of the ledger, and the sums of its lot; raises `ValueError` where one would be negative."""
-        lot = (movement.site, movement.item, movement.lot)
-        before = self._sums.get(lot)
-        on_hand, shortage = self.record.stock(*lot) if before is None else before
-        if movement.type in SHORTAGE:
-            shortage += movement.delta
-        else:
-            on_hand += movement.delta
-        if on_hand < 0 or shortage < 0:
-            raise ValueError(f"{'/'.join(lot)} would have {on_hand} on hand and {shortage} short")
-        self._sums[lot] = (on_hand, shortage)
-        self._moved.append(movement)
-        undo.append(lambda: self._sums.pop(lot) if before is None else self._sums.__setitem__(lot, before))
-        undo.append(self._moved.pop)
 
     def draft_rows(self, patient: str, prescription: str) -> list[StatementRow]:
         live = self.find(f"patient/{patient}/drafts")
@@ -328,64 +312,6 @@ class Batch:
             for row in self.record.statements_of(live.id, 0, live.position)
             if row.place is Place.ACCEPTED and draft_head(row.encoded)[0] == prescription
         ]
-
-    # ---- the end --------------------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """Writes everything that was gathered; the transaction can be committed after it.
-
-        Raises `RegisterInvalid`.
-        """
-        for document, entries in self._put.items():
-            if entries:
-                self._write(document, entries)
-        for lot, sums in self._sums.items():
-            self.record.put_stock(*lot, *sums)
-        self.record.add_movements(self._moved, self.now_ms)
-        self.record.flush()
-        self.record.advance_clients((client.row, client.clock) for client in self._clients.values())
-        for name, change in self.changes.items():
-            live = self.live.documents[name]
-            self.record.advance(live.id, change.first + len(change.updates) - 1)
-            if live.replica is not None and live.unfolded >= COMPACT_AFTER:
-                self.record.keep_snapshot(live.id, live.replica.snapshot(), live.position, COMPACT_AFTER // 2)
-                live.unfolded = 0
-
-    def _write(self, document: str, entries: dict[str, RegisterValue | None]) -> None:
-        live = self.open(document)
-        versions = {key: self.held(document, key).version + 1 for key in entries}
-        values = {key: encode_value(document, key, value) for key, value in entries.items()}
-        replica = self.replica(live)
-        update = write_registers(replica, values, versions, self.now_ms, self.identity.relay_signer)
-        for key, value in entries.items():
-            self.record.put_register(live.id, key, versions[key], self.now_ms, values[key])
-            self.live.registers[document, key] = Held(versions[key], value)
-        self.wrote(live, replica, update)
-
-    def wrote(self, live: LiveDocument, replica: Replica, update: bytes) -> None:
-        """An update of the relay's own replica takes its place; now and then the whole is kept instead of the parts."""
-        position = self.changed(live, update)
-        self.record.add_change(live.id, position, update)
-        replica.epoch, replica.position = live.epoch, live.position
-        live.unfolded += 1
-
-    def replica(self, live: LiveDocument) -> Replica:
-        """The relay's own replica of a document that it writes."""
-        if live.replica is None:
-            live.replica = load_replica(self.record, live.document, self.fresh_client(live))
-        return live.replica
-
-    def directory(self) -> None:
-        """Brings the directory document to what the identity service says that it holds."""
-        entries = self.identity.directory(self.record.connection, self.now_ms)
-        live = self.open(DocumentKind.DIRECTORY)
-        replica = self.replica(live)
-        held = replica.map()
-        changed = {key: value for key, value in entries.items() if held.get(key) != value}
-        gone = [key for key in held if key not in entries]
-        if changed or gone:
-            self.wrote(live, replica, replica.change(changed, gone))
-            self._snapshot = None
 
 
 def stored_verdict(record: Record, row: StatementRow) -> bytes:

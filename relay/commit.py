@@ -19,7 +19,8 @@ from relay.identity.port import Identity, RandomBytes
 from relay.items import Gapped, HandBack, Item, Outcome, Push, Request, Task
 from relay.judging import aim, judge, tell
 from relay.live import Known, Live, LiveClient, LiveDocument
-from relay.registers import RegisterInvalid
+from relay.own_documents import put_registers
+from relay.registers import COMPACT_AFTER, RegisterInvalid
 from relay.storage.port import Record
 
 
@@ -71,7 +72,7 @@ def _committed(
         _look_up(batch, items)
         for item in items:
             _one(batch, item, outcome)
-        batch.finish()
+        _finish(batch)
         record.commit()
     except BaseException:
         live.drop()
@@ -83,6 +84,27 @@ def _committed(
     outcome.alarms = len(batch.alarms)
     live.trim()
     return outcome
+
+
+def _finish(batch: Batch) -> None:
+    """Writes everything that was gathered; the transaction can be committed after it.
+
+    Raises `RegisterInvalid`.
+    """
+    for document, entries in batch.staged.items():
+        if entries:
+            put_registers(batch, document, entries)
+    for lot, sums in batch.sums.items():
+        batch.record.put_stock(*lot, *sums)
+    batch.record.add_movements(batch.moved, batch.now_ms)
+    batch.record.flush()
+    batch.record.advance_clients((client.row, client.clock) for client in batch.advanced.values())
+    for name, change in batch.changes.items():
+        live = batch.live.documents[name]
+        batch.record.advance(live.id, change.first + len(change.updates) - 1)
+        if live.replica is not None and live.unfolded >= COMPACT_AFTER:
+            batch.record.keep_snapshot(live.id, live.replica.snapshot(), live.position, COMPACT_AFTER // 2)
+            live.unfolded = 0
 
 
 def _notice_others(record: Record, live: Live) -> bool:

@@ -29,6 +29,7 @@ from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified_elsewh
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
+from relay.own_documents import write_directory
 from relay.reading import Reader
 from relay.results import did_read, did_slow, did_write, fail, log_judged, looked, settle
 from relay.storage.record import SqlRecord
@@ -87,7 +88,7 @@ class Service:
         self.identity: Final = open_identity(self._connection, ring, terms, now())
         record.commit()
         self._writer = Writer(record, Live(), self.identity, now, random)
-        commit_batch(record, self._writer.live, [Task(0, Batch.directory)], self.identity, now(), random)
+        commit_batch(record, self._writer.live, [Task(0, write_directory)], self.identity, now(), random)
         self._reading = open_sqlite(path, read_only=True)
         self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
         self.hub: Final = Hub(self.identity, random)

@@ -7,6 +7,7 @@ from relay.batch import Batch
 from relay.identity import revocation, rows
 from relay.operator.office import Office
 from relay.operator.people import Refused, Report
+from relay.own_documents import write_directory
 
 
 def _numbers(office: Office) -> dict[str, list[int]]:
@@ -38,7 +39,7 @@ def revoke(office: Office, device: str, reason: str, now: bool) -> Report:
 
     def act(batch: Batch) -> None:
         office.identity.revoke(batch.record.connection, device, reason, now, office.now_ms)
-        batch.directory()
+        write_directory(batch)
 
     office.run(act)
     return show_device(office, device)

@@ -29,6 +29,7 @@ from relay.imports import (
 from relay.knowledge.snapshot import BadSnapshot, Snapshot, read_snapshot
 from relay.operator.office import Office
 from relay.operator.people import Refused, Report
+from relay.own_documents import write_directory
 
 KNOWLEDGE_FILE: Final = "knowledge.json"
 OPERATOR: Final = "operator"
@@ -176,7 +177,7 @@ def load_knowledge(office: Office, path: Path) -> Report:
 
     def act(batch: Batch) -> None:
         put_knowledge(batch.record.connection, office.identity.ring, snapshot.snapshot, office.now_ms)
-        batch.directory()
+        write_directory(batch)
 
     office.run(act)
     return _described(snapshot)

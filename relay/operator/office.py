@@ -27,6 +27,7 @@ from relay.identity.leases import Terms
 from relay.identity.service import EmbeddedIdentity, identity_in_force, open_identity
 from relay.items import Task
 from relay.live import Live
+from relay.own_documents import write_directory
 from relay.settings import Settings
 from relay.storage.migrations import SchemaTooNew
 from relay.storage.record import SqlRecord
@@ -176,7 +177,7 @@ def open_office(settings: Settings, *, fresh: bool = False) -> Iterator[Office]:
             raise CannotOpen(f"{database_of(settings)}: {error}") from None
         office = Office(settings, record, identity, now)
         if fresh:
-            office.run(lambda batch: batch.directory())
+            office.run(write_directory)
         yield office
 
 

@@ -19,6 +19,7 @@ from relay.operator.office import (
     sole_use,
 )
 from relay.operator.people import Report
+from relay.own_documents import write_directory
 from relay.settings import Settings
 
 
@@ -47,7 +48,7 @@ def rotate_identity(settings: Settings) -> Report:
 
             def act(batch: Batch) -> None:
                 directory.rotate(batch.record.connection, office.identity.ring.identity, following, office.now_ms)
-                batch.directory()
+                write_directory(batch)
 
             office.run(act)
         _write(settings, settled(held, following.public))
@@ -69,7 +70,7 @@ def rotate_relay(settings: Settings) -> Report:
                 before = tuple(name for name, at in _relay_keys(db).items() if name != ring.relay_name and at is None)
                 for name in before:
                     retire_relay_key(db, ring, name, office.now_ms)
-                batch.directory()
+                write_directory(batch)
                 return before
 
             retired = office.run(act)

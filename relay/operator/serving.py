@@ -30,6 +30,7 @@ from relay.logs import configure, event
 from relay.metrics import routes
 from relay.operator.loading import KNOWLEDGE_FILE, current_snapshot
 from relay.operator.office import CannotOpen, clock_of, database_of, secrets_in_force, sole_use, terms_of
+from relay.own_documents import write_directory
 from relay.service import Service
 from relay.settings import Settings
 from relay.storage.migrations import SchemaTooNew
@@ -101,7 +102,7 @@ async def _in_force(service: Service, knowledge: KnowledgeBase) -> None:
         def act(batch: Batch) -> None:
             if service.identity.snapshot_in_force(batch.record.connection) != name:
                 put_knowledge(batch.record.connection, service.identity.ring, name, batch.now_ms)
-                batch.directory()
+                write_directory(batch)
 
         await service.write(act)
         event("knowledge", snapshot=name)

@@ -18,6 +18,7 @@ from relay.identity.keyring import Keyring, keyring
 from relay.operator import records
 from relay.operator.office import CannotOpen, Office, clock_of, database_of, identity_on, secrets_in_force, sole_use
 from relay.operator.people import Refused, Report
+from relay.own_documents import write_directory
 from relay.settings import Settings
 from relay.storage.migrations import SchemaTooNew, version
 from relay.storage.record import SqlRecord
@@ -131,7 +132,7 @@ def _prepare(settings: Settings, path: Path, fresh: Path) -> tuple[int, str]:
         record = SqlRecord(connection)
         office = Office(settings, record, identity_on(connection, settings, ring, now), now)
         documents = new_epochs(record, now, os.urandom)
-        office.run(lambda batch: batch.directory())
+        office.run(write_directory)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return documents, identity
 

@@ -29,6 +29,7 @@ from crdtmed.wire.enrolment import MAX_ENROLMENT_BYTES, Enrolled, NotEnrolled, e
 from relay import quarantine
 from relay.batch import Batch
 from relay.identity import enrolment, revocation
+from relay.own_documents import write_directory
 from relay.service import Service
 from tests.attacks.ward import DRAFTS, HOUR, date_of, given, refused, unharmed, verdict_of, ward
 from tests.relay.probe import Ended, Probe
@@ -237,7 +238,7 @@ def test_a_code_is_not_guessed_over_the_network(tmp_path: Path) -> None:
 async def revoke(service: Service, device: str, now: bool = False) -> None:
     def act(batch: Batch) -> None:
         service.identity.revoke(batch.record.connection, device, "lost", now, batch.now_ms)
-        batch.directory()
+        write_directory(batch)
 
     await service.write(act)
 

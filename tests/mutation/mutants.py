@@ -176,8 +176,8 @@ MUTANTS: Final = (
     Mutant(
         "answer_before_commit",
         COMMIT,
-        "        batch.finish()\n        record.commit()",
-        "        batch.finish()\n        record.rollback()",
+        "        _finish(batch)\n        record.commit()",
+        "        _finish(batch)\n        record.rollback()",
         COMMITTING,
     ),
     Mutant(
@@ -368,8 +368,8 @@ MUTANTS: Final = (
     Mutant("number_stays_free", "relay/live.py", "self.free.discard(number)", "pass", COMMITTING),
     Mutant(
         "movement_not_undone",
-        "relay/batch.py",
-        "        undo.append(self._moved.pop)\n",
+        "relay/applying.py",
+        "    undo.append(batch.moved.pop)\n",
         "",
         COMMITTING,
     ),

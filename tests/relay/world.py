@@ -35,6 +35,7 @@ from relay.identity.service import EmbeddedIdentity, open_identity, put_knowledg
 from relay.items import Item, Outcome, Push, Request, Task
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
+from relay.own_documents import write_directory
 from relay.service import Service
 from relay.session_events import Said
 from relay.session_statements import content_of
@@ -193,7 +194,7 @@ class World:
         batch.put("formulary", MedicationRegister("amox-500", "Amoxicillin 500 mg", "{capsule}", 1))
         self._patient(batch, "p1")
         put_knowledge(db, self.ring, "snapshot-1", self.now_ms)
-        batch.directory()
+        write_directory(batch)
 
     def _patient(self, batch: Batch, patient: str) -> None:
         identifier = Identifier("urn:example:mrn", f"MRN-{patient}")
@@ -217,7 +218,7 @@ class World:
             )
             made = self.identity.enrol(self.connection, request, self.now_ms, self.random)
             assert isinstance(made, Enrolled), made
-            batch.directory()
+            write_directory(batch)
             return made
 
         device = self.task(enrol).device

@@ -21,6 +21,7 @@ from crdtmed.signed import Grant
 from crdtmed.wire import frames
 from relay.batch import Batch
 from relay.identity import revocation
+from relay.own_documents import write_directory
 from tests.device.world import administer
 from tests.relay.identity.setting import HOUR, T0
 from tests.revocation.virtual import Net, Tablet, VirtualLoop, open_inline, verify_inline, virtual_world
@@ -49,7 +50,7 @@ class History:
 
         def act(batch: Batch) -> None:
             self.net.setting.identity.revoke(self.net.setting.db, self.device, "lost", self.now, batch.now_ms)
-            batch.directory()
+            write_directory(batch)
 
         self.counting = asyncio.ensure_future(self._count())
         self.net.commit(act, heard=heard)

@@ -32,6 +32,7 @@ from relay.identity import enrolment
 from relay.items import Task
 from relay.jobs import read_all, take, verified
 from relay.live import Live
+from relay.own_documents import write_directory
 from relay.reading import Reader
 from relay.storage.record import SqlRecord
 from tests.relay.identity.setting import T0, TERMS, World, seeded, world
@@ -302,7 +303,7 @@ class Tablet:
         async def post(body: bytes) -> bytes:
             def act(batch: Any) -> bytes:
                 answer = net.setting.identity.enrol(net.setting.db, read_enrol(body), batch.now_ms, random)
-                batch.directory()
+                write_directory(batch)
                 return encode_message(answer)
 
             return net.commit(act)

@@ -32,6 +32,7 @@ from relay.identity.leases import Terms
 from relay.identity.service import open_identity, put_knowledge
 from relay.items import Task
 from relay.live import Live
+from relay.own_documents import write_directory
 from relay.storage.record import SqlRecord
 from relay.storage.sqlite import open_sqlite
 
@@ -142,7 +143,7 @@ def template() -> Template:
         async def post(body: bytes) -> bytes:
             def act(batch: Batch) -> bytes:
                 answer = identity.enrol(connection, read_enrol(body), batch.now_ms, random)
-                batch.directory()
+                write_directory(batch)
                 return encode_message(answer)
 
             made = commit(act)
@@ -185,4 +186,4 @@ def _furnish(batch: Batch) -> None:
         movement = Movement(site, item, lot, MovementType.RECEIPT, quantity, by)
         apply(batch, (Move(movement),))
     put_knowledge(db, ring(), SNAPSHOT, T0)
-    batch.directory()
+    write_directory(batch)

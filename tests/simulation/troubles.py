@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from relay.batch import Batch
+from relay.own_documents import write_directory
 from tests.simulation.tablet import Tablet
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ async def _revoke(it: "History", tablet: Tablet, *, now: bool) -> None:
 
     def act(batch: Batch) -> None:
         batch.identity.revoke(batch.record.connection, tablet.id, "lost", now, batch.now_ms)
-        batch.directory()
+        write_directory(batch)
 
     await _started(it)  # the operator who takes a device out of service finds the relay down, and starts it
     service = it.relay.service

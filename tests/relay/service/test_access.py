@@ -12,6 +12,7 @@ from crdtmed.wire import frames
 from crdtmed.wire.enrolment import ENROLMENT_PROOF_TAG, Enrol, Enrolled, NotEnrolled, proof_body, read_answer
 from crdtmed.wire.frames import PROTOCOL
 from relay.identity import enrolment
+from relay.own_documents import write_directory
 from relay.service import Service
 from tests.relay.probe import Probe
 from tests.relay.service.conftest import Running
@@ -97,7 +98,7 @@ async def revoke(service: Service, device: str, now: bool = False) -> None:
 
         assert isinstance(batch, Batch)
         service.identity.revoke(batch.record.connection, device, "lost", now, batch.now_ms)
-        batch.directory()
+        write_directory(batch)
 
     await service.write(act)
 
@@ -139,7 +140,7 @@ def test_a_revocation_by_another_process_reaches_who_is_connected(running: Runni
 
             def act(batch: object) -> None:
                 beside.identity.revoke(beside.connection, one.id, "lost", True, beside.now_ms)
-                batch.directory()  # type: ignore[attr-defined]  # a batch, as tasks are handed one
+                write_directory(batch)  # type: ignore[arg-type]  # a batch, as tasks are handed one
 
             await asyncio.to_thread(lambda: beside.task(act))
             told = await a.next_of(frames.Revoked)

@@ -132,7 +132,7 @@ def test_a_long_catch_up_comes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_relays_document_is_compacted_and_its_last_changes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.batch.COMPACT_AFTER", 4)
+    monkeypatch.setattr("relay.commit.COMPACT_AFTER", 4)
     world = World()
     tablet = world.tablet()
     name = "patient/p1"
