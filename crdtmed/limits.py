@@ -140,6 +140,8 @@ MAX_CATCH_UP_UPDATES: Final = 1_000
 BASE_CACHE_BYTES: Final = 33_554_432
 MAX_INBOX_BYTES: Final = 67_108_864
 """What may wait to be judged, of all devices; past it, nobody's socket is read."""
+ITEM_BYTES: Final = 512
+"""What one item takes of that beside its statements, so that empty ones are bounded too."""
 MAX_OUTBOX_STATEMENTS: Final = 100_000
 MAX_INBOX_ENTRIES: Final = 10_000
 RETRY_FIRST_MS: Final = 500

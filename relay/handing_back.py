@@ -21,7 +21,6 @@ def hand_back(batch: Batch, back: HandBack, outcome: Outcome) -> None:
     """Every statement the relay lacks, judged as new; those accepted are written by the relay itself."""
     for ref in back.forged:
         batch.alarm("forged_statement", back.device, f"it handed back {ref}, which its author did not sign")
-    live = batch.open(back.document.name)
     writer: _Writer | None = None
     for said in back.said:
         statement = said.signed.statement
@@ -33,10 +32,11 @@ def hand_back(batch: Batch, back: HandBack, outcome: Outcome) -> None:
             quarantine(batch, said.signed)
             refused = Verdict(statement.ref, Status.REFUSED, batch.now_ms, reason=DeviceRevoked(statement.device))
             tell(outcome, back.connection, encode_verdict(refused))
-        elif not live.document.written_by_devices:
+        elif not back.document.written_by_devices:
             target = batch.open(aim(statement.document))
             judge(batch, back.connection, said, None, target, 0, None, outcome, handed_back=True)
         else:
+            live = batch.open(back.document.name)
             writer = writer or _writer(batch, live)
             clock = batch.take_clocks(writer.client, 1)
             place = (writer.client, clock)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from crdtmed.limits import ITEM_BYTES
 from crdtmed.statement import signed_by
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
@@ -56,7 +57,8 @@ class Ask:
 
 
 class Judge(msgspec.Struct, frozen=True):
-    """A push, a request or what is handed back, to be verified and committed: so many statements in so many bytes.
+    """A push, a request or what is handed back, to be verified and committed: so many statements, and so many bytes
+    of `crdtmed.limits.MAX_INBOX_BYTES`.
 
     ``publics`` are its authors' keys.  With a ``check``, some of its signatures may have been verified elsewhere by the
     time the writer takes it.
@@ -74,7 +76,7 @@ def to_judge(item: Spoken, publics: dict[str, bytes]) -> Judge:
     said = _said(item)
     count = len(said)
     size = len(item.raw) if isinstance(item, Push) else sum([len(one.signed.encoded) for one in said])
-    return Judge(item, publics, count, size, Check(_pairs(item, publics)) if count >= BULK else None)
+    return Judge(item, publics, count, ITEM_BYTES + size, Check(_pairs(item, publics)) if count >= BULK else None)
 
 
 def verified_elsewhere(judge: Judge) -> int:
@@ -83,12 +85,14 @@ def verified_elsewhere(judge: Judge) -> int:
 
 
 def take(inbox: deque[Judge], most: int) -> list[Judge]:
-    """The first of what waits, about ``most`` statements; at least one item.  What nobody has verified yet is left to
-    whoever takes it."""
+    """The first of what waits, about ``most`` statements; at least one item, and one without statements counts as one.
+
+    What nobody has verified yet is left to whoever takes it.
+    """
     taken: list[Judge] = []
     count = 0
     while inbox:
-        count += inbox[0].statements
+        count += inbox[0].statements or 1
         if taken and count > most:
             break
         taken.append(inbox.popleft())

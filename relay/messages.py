@@ -30,7 +30,7 @@ class Messages:
     def take(self, data: bytes, whole: bool) -> tuple[list[bytes], bytes]:
         """The messages at the front of what came, and the rest, which is the library's.
 
-        ``whole``: no message of several frames is under way, of which the next frame would be a part.
+        ``whole``: no message of several frames is under way, in which the next one would be out of place.
         """
         if self.held:
             data, self.held = self.held + data, b""

@@ -82,7 +82,7 @@ class SyncProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._unheard = 0
         if self._messages is not None:
-            taken, data = self._messages.take(data, not self._parts)
+            taken, data = self._messages.take(data, self._protocol.current_size is None)
             for payload in taken:
                 self._message(payload)
         if data:

@@ -132,7 +132,7 @@ def _of_group(problem: Problem, data: bytes) -> Problem:
         return problem
     try:
         group = _group(data).group
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return problem
     return Problem(f"{group}.{rest}" if rest else str(group), problem.says)
 

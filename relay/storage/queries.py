@@ -156,7 +156,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
     of_lot = and_(STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot"))
     made: dict[str, ClauseElement] = {
         "document": document.where(d.name == b("name")),
-        "documents": select(d.name, d.position).where(d.id > b("after")).order_by(d.id),
+        "documents": select(d.name, d.position).where(d.id >= b("first")).order_by(d.id),
         "add_document": _insert(DOCUMENT, "name", "position", "floor", "snapshot_position"),
         "advance": update(DOCUMENT).values(position=b("to")).where(d.id == b("document")),
         "snapshot": update(DOCUMENT)
@@ -208,7 +208,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
             s.target == b("document"), s.position > b("after"), s.position <= b("upto"), s.client.is_not(None)
         ),
         "device": select(AUTHOR.c.device).where(AUTHOR.c.id == b("author")),
-        "all_statements": _statements().where(s.id > b("after")).order_by(s.id).limit(b("most")),
+        "all_statements": _statements().where(s.id >= b("first")).order_by(s.id).limit(b("most")),
         "add_statement": _insert(
             STATEMENT,
             *("author", "sid", "number", "target", "position", "client", "clock"),
@@ -243,7 +243,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "put_stock": _upsert(STOCK, ("site", "item", "lot"), ("on_hand", "shortage"), dialect.name),
         "movements": select(m.id, STOCK.c.site, STOCK.c.item, STOCK.c.lot, m.type, m.delta, m.by, m.at)
         .select_from(MOVEMENT.join(STOCK, m.stock == STOCK.c.id))
-        .where(m.id > b("after"))
+        .where(m.id >= b("first"))
         .order_by(m.id)
         .limit(b("most")),
         "add_movement": insert(MOVEMENT).values(

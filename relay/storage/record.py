@@ -28,12 +28,13 @@ from relay.storage.packing import (
 )
 from relay.storage.queries import LOOKED_UP, WORTH_WHILE, queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
-from relay.storage.sql import SQLITE, begun, data_version
+from relay.storage.sql import SQLITE, Sql, begun, data_version
 
 _PAGE: Final = 2_000
 _END: Final = "\U0010ffff"
-_BEFORE_ALL: Final = -(2**63)
-"""No row's number is less: who reads all of a table sees also what somebody put in front of it."""
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
+"""No row's number is less or more: who reads all of a table sees also what somebody put in front of it."""
 
 
 class SqlRecord:
@@ -85,7 +86,7 @@ class SqlRecord:
         return None if row is None else DocumentRow(*row)
 
     def documents(self) -> dict[str, int]:
-        return dict(self._q.documents.all(self.connection, after=_BEFORE_ALL))
+        return dict(self._q.documents.all(self.connection, first=_LEAST))
 
     def add_document(self, name: str, epoch: str) -> DocumentRow:
         q = self._q
@@ -245,10 +246,15 @@ class SqlRecord:
 
     def statements(self) -> Iterator[StatementRow]:
         self.flush()
-        after = _BEFORE_ALL
-        while rows := self._q.all_statements.all(self.connection, after=after, most=_PAGE):
-            yield from map(_statement, rows)
-            after = rows[-1][0]
+        yield from map(_statement, self._whole_table(self._q.all_statements))
+
+    def _whole_table(self, query: Sql) -> Iterator[Any]:
+        """The rows of a query that begins at a number, in pages, in the order of their numbers."""
+        rows = query.all(self.connection, first=_LEAST, most=_PAGE)
+        while rows:
+            yield from rows
+            last = rows[-1][0]
+            rows = query.all(self.connection, first=last + 1, most=_PAGE) if last < _MOST else []
 
     def close_statements(self, rows: Iterable[int]) -> None:
         self._q.close_statement.many(self.connection, [{"statement": row} for row in rows])
@@ -297,11 +303,8 @@ class SqlRecord:
             self._q.add_movement.many(self.connection, rows)
 
     def movements(self) -> Iterator[tuple[int, str, str, str, str, int, str, int]]:
-        after = _BEFORE_ALL
-        while rows := self._q.movements.all(self.connection, after=after, most=_PAGE):
-            for *what, by, at in rows:
-                yield (*what, text_ref(by), at)
-            after = rows[-1][0]
+        for *what, by, at in self._whole_table(self._q.movements):
+            yield (*what, text_ref(by), at)
 
     def note(self, kind: str, key: str) -> bytes | None:
         row = self._q.note.one(self.connection, kind=kind, key=key)

@@ -357,3 +357,10 @@ def test_references_are_those_that_must_have_arrived() -> None:
     resolve = Resolve(inner.encoded, Action.CONFIRM_AS_GIVEN)
     assert references(Kind.RESOLVE, resolve) == (inner.statement.ref,)
     assert references(Kind.RECONCILIATION_COMPLETE, Complete("s-1")) == ()
+
+
+@pytest.mark.parametrize("levels", [900, 1_200, 5_000])
+def test_what_is_nested_deeper_than_anything_can_be_read_is_told_so(levels: int) -> None:
+    data = b"\x82\xa5value\x05\xa1z" + b"\x91" * levels + b"\xc0"
+    with pytest.raises(ContentError):
+        decode_content(Kind.DRAFT_WRITE, data)

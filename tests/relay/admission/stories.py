@@ -28,7 +28,7 @@ from crdtmed.aggregates.stock_item import Receipt, StockRegister
 from crdtmed.verdict import Status
 from relay.admission.admit import question
 from relay.admission.effects import Decision
-from relay.admission.facts import KnowledgeAnswer, Submission
+from relay.admission.facts import KnowledgeAnswer, Submission, submitted
 from tests.relay.admission.memory_port import NOW, Ward
 
 TABLET: Final = "{tablet}"
@@ -68,6 +68,11 @@ def answered(ward: Ward, submission: Submission, *cards: Card, unavailable: str 
     snapshot = ward.snapshot or "" if unavailable is None else ""
     answer = KnowledgeAnswer(asked.position, asked.digest, snapshot, cards, unavailable)
     return structs.replace(submission, answer=answer)
+
+
+def later(it: Submission, received_at: int) -> Submission:
+    """The same as it arrives at another time."""
+    return submitted(it.signed, it.content, it.document, received_at, it.challenge, it.handed_back, it.answer)
 
 
 def asked(ward: Ward, content: Content, *cards: Card, **how: Any) -> tuple[str, Decision]:

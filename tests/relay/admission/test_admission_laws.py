@@ -3,27 +3,32 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from crdtmed import statement
+from crdtmed import clock, statement
 from crdtmed.aggregates.conflict import Action, ConflictRegister, Resolve
-from crdtmed.aggregates.content import Content
+from crdtmed.aggregates.content import Content, encode_content
 from crdtmed.aggregates.dispensing_event import Dispense, QueueEntry
 from crdtmed.aggregates.medication_administration import Correct
 from crdtmed.aggregates.prescription import Hold, Stop
 from crdtmed.aggregates.stock_item import Adjust, AdjustReason, Receipt
-from crdtmed.contract import Role
+from crdtmed.contract import Kind, Role
+from crdtmed.limits import AWAITS_MS
 from crdtmed.verdict import Status
 from relay.admission import claim
 from relay.admission.effects import Decision
-from relay.admission.facts import Submission
+from relay.admission.facts import ChallengeState, Submission, submitted
+from relay.admission.gates import GATES, GATES_OF, first_reason
+from tests.aggregates.contents import contents
 from tests.relay.admission.memory_port import DAY, HOUR, NOW, Ward
 from tests.relay.admission.stories import (
     administer,
     amended,
     dispense,
+    later,
     prescribed,
     prescription,
     receipt,
@@ -222,7 +227,7 @@ def test_a_fact_is_never_refused_and_never_lost(said: list[tuple[Content, dict[s
         submission = ward.say(content, **how)
         decision = ward.submit(submission)
         if decision.status is Status.RETRY:
-            decision = ward.submit(structs.replace(submission, received_at=submission.received_at + 2 * DAY))
+            decision = ward.submit(later(submission, submission.received_at + 2 * DAY))
         assert decision.status in (Status.ACCEPTED, Status.CONFLICT)
         if decision.status is Status.CONFLICT:
             kept = [each.statement for each in ward.held.values() if isinstance(each, ConflictRegister)]
@@ -240,7 +245,7 @@ def test_replayed_in_any_order_nothing_counts_twice(steps: Sequence[tuple[Any, A
     again = [each for each in run.sent if run.ward.statement(each.statement.ref) is not None]
     order.shuffle(again)
     for submission in again:
-        run.ward.submit(structs.replace(submission, received_at=NOW + DAY))
+        run.ward.submit(later(submission, NOW + DAY))
     assert (run.ward.lots(), run.ward.ledger, conflicts(run.ward)) == once
 
 
@@ -262,3 +267,53 @@ def test_in_whatever_order_it_arrives_the_ledger_adds_up(order: list[int], data:
     assert ward.lots()["pharmacy", "para", "L1"].on_hand == received - out
     assert prescription(ward).dispensed == out
     assert {key: (lot.on_hand, lot.shortage) for key, lot in ward.lots().items()} == ward.reckoned()
+
+
+TARGETS = ("patient/p-1/drafts", "patient/p-1/log", "patient/p-1", "patient/p-2", "site/pharmacy/log", "directory")
+PUSHED = (
+    None,
+    "patient/p-1/drafts",
+    "patient/p-1/log/2026-02",
+    "site/pharmacy/log/2026-02-02",
+    "nonsense",
+    "directory",
+)
+
+
+@given(contents(), st.data())
+def test_no_gate_is_left_out_that_would_have_spoken_first(of: tuple[Kind, Content], data: st.DataObject) -> None:
+    draw = data.draw
+    kind, content = of
+    ward = Ward()
+    key, held = draw(st.sampled_from(sorted(ward.grants.items(), key=str)))
+    roles = draw(st.sampled_from([held.roles, tuple(Role), ()]))
+    sites = draw(st.sampled_from([held.sites, ("ward", "pharmacy", "elsewhere"), ()]))
+    ward.grants[key] = structs.replace(held, roles=roles, sites=sites)
+    if draw(st.booleans()):
+        ward.withdrawn[held.user] = NOW + draw(st.integers(-2, 2))
+    said = statement.Statement(
+        version=statement.VERSION,
+        kind=draw(st.just(kind) | st.sampled_from(Kind)),
+        id="a" * 16,
+        document=draw(st.sampled_from(TARGETS)),
+        device=held.device,
+        number=5,
+        grant=draw(st.sampled_from([held.id, "nobody/aaaaaaaa"])),
+        stamp=clock.stamp(NOW + draw(st.sampled_from([0, -3 * DAY, 3 * DAY]))),
+        seen=(),
+        challenge=None,
+        content=msgspec.Raw(encode_content(content)),
+    )
+    if draw(st.booleans()):
+        ward.waiting[said.ref] = NOW - draw(st.sampled_from([0, AWAITS_MS]))
+    signed = statement.SignedStatement(said, bytes(64))
+    submission = submitted(
+        signed,
+        claim.readable(signed),
+        draw(st.sampled_from(PUSHED)),
+        NOW,
+        draw(st.sampled_from(ChallengeState)),
+        draw(st.booleans()),
+    )
+    every, of_kind = (first_reason(rules, ward, submission) for rules in (GATES, GATES_OF[said.kind]))
+    assert every == of_kind

@@ -19,6 +19,7 @@ from tests.relay.admission.stories import (
     amended,
     dispense,
     in_conflict,
+    later,
     prescribed,
     prescription,
     queue,
@@ -380,7 +381,7 @@ def test_a_resolution_that_came_before_what_it_resolves_closes_both(ward: Ward) 
     first = ward.say(dispense(lot="L9", out=True))
     early = ward.say(Resolve(first.signed.encoded, Action.CONFIRM_AS_GIVEN, "L1"))
     assert code(ward.submit(early)) == "awaits"
-    assert code(ward.submit(structs.replace(early, received_at=NOW + DAY))) == "reference_unknown"
+    assert code(ward.submit(later(early, NOW + DAY))) == "reference_unknown"
     assert code(ward.submit(first)) == "lot_unknown"
     content = resolution(ward, early.statement.ref, Action.TRY_AGAIN)
     assert ward.do(content)[1].status is Status.ACCEPTED
@@ -406,7 +407,7 @@ def test_a_resolution_tried_again_or_confirmed_does_what_it_says(
     first = ward.say(dispense(lot="L9", out=True))
     said = ward.say(Resolve(first.signed.encoded, early, None if early is Action.RETURNED else "L1"))
     ward.submit(said)
-    ward.submit(structs.replace(said, received_at=NOW + DAY))
+    ward.submit(later(said, NOW + DAY))
     ward.submit(first)
     assert ward.do(resolution(ward, said.statement.ref, action))[1].status is Status.ACCEPTED
     assert (stock(ward).on_hand, prescription(ward).dispensed) == (on_hand, dispensed)
@@ -417,7 +418,7 @@ def test_a_switched_lot_that_is_confirmed_counts_whatever_the_books_say(ward: Wa
     first = ward.say(dispense(lot="L9", out=True))
     said = ward.say(Resolve(first.signed.encoded, Action.SWITCH_LOT, "L8"))
     ward.submit(said)
-    ward.submit(structs.replace(said, received_at=NOW + DAY))
+    ward.submit(later(said, NOW + DAY))
     ward.submit(first)
     assert code(resolved(ward, said.statement.ref, Action.TRY_AGAIN)) == "lot_unknown"
     assert resolved(ward, said.statement.ref, Action.CONFIRM_AS_GIVEN).status is Status.ACCEPTED

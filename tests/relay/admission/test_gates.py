@@ -36,6 +36,7 @@ from tests.relay.admission.stories import (
     dispense,
     drafted,
     in_conflict,
+    later,
     prescribed,
     receipt,
     resolution,
@@ -448,10 +449,9 @@ def test_a_reference_is_awaited_for_a_day() -> None:
     given = ward.say(administer(), received_at=NOW)
     correcting = ward.say(Correct(given.statement.ref, "entered-in-error", "twice"))
     assert code_of_decision(ward.submit(correcting)) == "awaits"
-    later = structs.replace(correcting, received_at=NOW + AWAITS_MS - 1)
-    assert code_of_decision(ward.submit(later)) == "awaits"
+    assert code_of_decision(ward.submit(later(correcting, NOW + AWAITS_MS - 1))) == "awaits"
     assert ward.awaited_since(correcting.statement.ref) == NOW
-    too_late = ward.submit(structs.replace(correcting, received_at=NOW + AWAITS_MS))
+    too_late = ward.submit(later(correcting, NOW + AWAITS_MS))
     assert (too_late.status, code_of_decision(too_late)) == (Status.CONFLICT, "reference_unknown")
     assert ward.submit(given).status is Status.ACCEPTED
     content = resolution(ward, correcting.statement.ref, Action.TRY_AGAIN, "patient/p-1")
@@ -465,7 +465,7 @@ def test_an_intention_whose_reference_never_comes_is_refused() -> None:
     never = ward.say(receipt()).statement.ref
     waiting = ward.say(dispense(), seen=[never])
     assert ward.submit(waiting).status is Status.RETRY
-    refused = ward.submit(structs.replace(waiting, received_at=NOW + AWAITS_MS))
+    refused = ward.submit(later(waiting, NOW + AWAITS_MS))
     assert (refused.status, code_of_decision(refused)) == (Status.REFUSED, "reference_unknown")
 
 
@@ -477,7 +477,7 @@ def test_who_waited_was_heard_of_before_the_user_was_withdrawn() -> None:
     ward.submit(correcting)
     ward.submit(given)
     ward.withdrawn["cy"] = NOW + 1
-    assert ward.submit(structs.replace(correcting, received_at=NOW + HOUR)).status is Status.ACCEPTED
+    assert ward.submit(later(correcting, NOW + HOUR)).status is Status.ACCEPTED
 
 
 def test_a_statement_that_names_itself() -> None:

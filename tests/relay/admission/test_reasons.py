@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from msgspec import structs
 
 from crdtmed.aggregates.alert_override_record import Override, OverrideReason
 from crdtmed.aggregates.conflict import Action, Resolve
@@ -32,6 +31,7 @@ from tests.relay.admission.stories import (
     asked,
     dispense,
     drafted,
+    later,
     prescribed,
     receipt,
     resolution,
@@ -77,7 +77,7 @@ def _sign(ward: Ward, **how: Any) -> Decision:
 def _reference_unknown(ward: Ward) -> Decision:
     correcting = ward.say(Correct(f"{ward.people['nurse'].device}.{'a' * 16}", "entered-in-error", "twice"))
     ward.submit(correcting)
-    return ward.submit(structs.replace(correcting, received_at=NOW + AWAITS_MS))
+    return ward.submit(later(correcting, NOW + AWAITS_MS))
 
 
 def _already_reentered(ward: Ward) -> Decision:

@@ -128,7 +128,7 @@ def frames() -> st.SearchStrategy[list[bytes]]:
     masks = st.binary(min_size=4, max_size=4)
     message = st.builds(frame, st.just(0x82), payload, masks)
     control = st.builds(frame, st.sampled_from([0x89, 0x8A, 0x88]), st.binary(max_size=20), masks)
-    part = st.builds(frame, st.sampled_from([0x02, 0x00, 0x80]), payload, masks)
+    part = st.builds(frame, st.sampled_from([0x01, 0x02, 0x00, 0x80]), payload, masks)
     wrong = (
         st.builds(frame, st.sampled_from([0x81, 0xC2, 0x83, 0x8B, 0xA2]), st.binary(max_size=20), masks)
         | st.builds(frame, st.just(0x82), payload, st.none())
@@ -141,6 +141,7 @@ def frames() -> st.SearchStrategy[list[bytes]]:
 @given(made=frames(), cuts=st.lists(st.integers(0, 400), max_size=12))
 @example(made=[frame(0x82, b"a"), frame(0x02, b"b"), frame(0x89, b""), frame(0x80, b"c"), frame(0x82, b"d")], cuts=[])
 @example(made=[frame(0x02, b"b"), frame(0x82, b"in between"), frame(0x80, b"c")], cuts=[7])
+@example(made=[frame(0x01, b"b"), frame(0x82, b"in between")], cuts=[7])
 @example(made=[frame(0x89, b"x"), frame(0x82, b"behind a ping")], cuts=[3, 8, 9])
 @example(made=[frame(0x82, bytes(65_536)), frame(0x82, b"behind a long one")], cuts=[1, 5, 13, 14, 15])
 @example(made=[frame(0x82, frame(0x82, b"inner") * 2, bytes(4)), frame(0x82, b"behind it")], cuts=[6, 17])

@@ -166,10 +166,10 @@ def test_who_reads_everything_sees_what_was_put_in_front_of_it(record: Record) -
     record.add_statement(statement(author, document.id))
     record.flush()
     record.connection.execute("PRAGMA foreign_keys = OFF")
-    record.connection.execute("UPDATE statement SET id = -5, target = -7")
+    record.connection.execute("UPDATE statement SET id = -9223372036854775808, target = -7")
     record.connection.execute("UPDATE epoch SET document = -7")
     record.connection.execute("UPDATE document SET id = -7")
-    assert [row.id for row in record.statements()] == [-5]
+    assert [row.id for row in record.statements()] == [-(2**63)]
     assert record.documents() == {"patient/p1": 0}
 
 

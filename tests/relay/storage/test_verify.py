@@ -275,7 +275,7 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     ),
     "stock was moved in front of everything": (
         lambda it, said: it.sql(
-            "INSERT INTO movement SELECT -5, stock, type, 0, zeroblob(15), at FROM movement LIMIT 1"
+            "INSERT INTO movement SELECT -9223372036854775808, stock, type, 0, zeroblob(15), at FROM movement LIMIT 1"
         ),
         "movement_unfounded",
         "it moved stock and was not accepted",
