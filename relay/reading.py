@@ -12,9 +12,10 @@ from typing import Final
 
 from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import PrescriptionRegister
-from crdtmed.documents import BadName, Document, DocumentKind, parse
+from crdtmed.documents import BadName, Document, DocumentKind, map_digest, parse
 from crdtmed.limits import BASE_CACHE_BYTES, MAX_CATCH_UP_UPDATES
 from crdtmed.signed import Certificate, DigestOf, DocumentDigest, DocumentDigests, Revocation, seal
+from crdtmed.updates import Root, read_relay_update
 from crdtmed.wire.frames import BaseState, Run, Want
 from relay.admission.admit import question
 from relay.admission.facts import KnowledgeQuestion, submitted
@@ -223,10 +224,24 @@ class Reader:
 def whole(record: Record, row: DocumentRow) -> Base:
     """A document whole, out of the record."""
     document = parse(row.name)
-    if not document.written_by_devices:
-        replica = load_replica(record, document, 1)
-        return Base(replica.snapshot(), replica.digest())
-    return base(document.root, record.clients(row.id), record.slots_of(row))
+    if document.written_by_devices:
+        return base(document.root, record.clients(row.id), record.slots_of(row))
+    if row.position == 1 and row.snapshot is None:
+        made = _of_one_change(record, row)
+        if made is not None:
+            return made
+    replica = load_replica(record, document, 1)
+    return Base(replica.snapshot(), replica.digest())
+
+
+def _of_one_change(record: Record, row: DocumentRow) -> Base | None:
+    """A document of the relay's with one change so far is that change, for which it takes no pycrdt document; None
+    where what it holds cannot be told from its bytes."""
+    for _, update in record.changes(row.id, 0, 1):
+        content = read_relay_update(update, Root.MAP, {}).alone(Root.MAP)
+        if isinstance(content, dict):
+            return Base(update, map_digest(content))
+    return None
 
 
 class _Access:

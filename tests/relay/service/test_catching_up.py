@@ -5,12 +5,15 @@ import pytest
 
 from crdtmed import keys
 from crdtmed.aggregates.patient import PatientRegister
+from crdtmed.documents import parse
 from crdtmed.replica import Replica
 from crdtmed.signed import DigestOf, DocumentDigests, Register, Signed, seal, unseal
 from crdtmed.wire.frames import Want
 from relay.batch import Batch
 from relay.items import Task
-from relay.reading import Reader
+from relay.reading import Reader, whole
+from relay.registers import load_replica
+from relay.storage.rebuild import RecordBroken
 from tests.relay.service.commits import DRAFTS, base_of
 from tests.relay.world import World
 
@@ -129,6 +132,23 @@ def test_a_long_catch_up_comes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [answer.document for answer in read.answers(tablet.id, wants).each] == ["directory"]
     monkeypatch.undo()
     assert [answer.document for answer in read.answers(tablet.id, wants).each] == [want.document for want in wants]
+
+
+def test_a_document_of_one_change_is_that_change_and_of_more_what_they_make() -> None:
+    world = World()
+    name = "patient/p7"
+    world.patient("p7")
+    row = world.record.document(name)
+    assert row is not None
+    ((_, change),) = world.record.changes(row.id, 0, row.position)
+    assert whole(world.record, row).update == change
+    for position in (1, 2):
+        assert world.record.documents()[name] == position
+        assert base_of(world, name).digest() == load_replica(world.record, parse(name), 2).digest()
+        world.task(lambda batch: batch.withdraw(name, "patient"))
+    world.record.connection.execute("DELETE FROM relay_change")
+    with pytest.raises(RecordBroken):
+        whole(world.record, row)
 
 
 def test_a_relays_document_is_compacted_and_its_last_changes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
