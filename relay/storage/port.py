@@ -36,6 +36,9 @@ class Record(Protocol):
     def document(self, name: str) -> DocumentRow | None:
         """The row of a document; None where nothing was ever committed to it."""
 
+    def known_documents(self, names: Sequence[str]) -> set[str]:
+        """Those of the names under which there is a document."""
+
     def documents(self) -> dict[str, int]:
         """Every document with its position."""
 

@@ -29,6 +29,9 @@ from relay.storage.sql import SQLITE, Sql
 LOOKED_UP: Final = 16
 """So many statements are looked up by one query; where there are fewer, the last one is asked for again."""
 
+NAMED: Final = 64
+"""So many documents are looked for by one query; where there are fewer, the last one is asked for again."""
+
 WORTH_WHILE: Final = 5
 """Fewer than these are quicker looked up one by one."""
 
@@ -84,6 +87,7 @@ class Queries:
     """The compiled statements, by what they do."""
 
     document: Sql
+    known_documents: Sql
     documents: Sql
     add_document: Sql
     advance: Sql
@@ -156,6 +160,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
     of_lot = and_(STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot"))
     made: dict[str, ClauseElement] = {
         "document": document.where(d.name == b("name")),
+        "known_documents": select(d.name).where(d.name.in_([b(f"name_{number}") for number in range(NAMED)])),
         "documents": select(d.name, d.position).where(d.id >= b("first")).order_by(d.id),
         "add_document": _insert(DOCUMENT, "name", "position", "floor", "snapshot_position"),
         "advance": update(DOCUMENT).values(position=b("to")).where(d.id == b("document")),

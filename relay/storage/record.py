@@ -26,7 +26,7 @@ from relay.storage.packing import (
     unpack_update,
     unpacker,
 )
-from relay.storage.queries import LOOKED_UP, WORTH_WHILE, queries
+from relay.storage.queries import LOOKED_UP, NAMED, WORTH_WHILE, queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
 from relay.storage.sql import SQLITE, Sql, begun, data_version
 
@@ -84,6 +84,14 @@ class SqlRecord:
     def document(self, name: str) -> DocumentRow | None:
         row = self._q.document.one(self.connection, name=name)
         return None if row is None else DocumentRow(*row)
+
+    def known_documents(self, names: Sequence[str]) -> set[str]:
+        known: set[str] = set()
+        for first in range(0, len(names), NAMED):
+            part = names[first : first + NAMED]
+            row = (*part, *[part[-1]] * (NAMED - len(part)))
+            known.update([name for (name,) in self.connection.execute(self._q.known_documents.text, row)])
+        return known
 
     def documents(self) -> dict[str, int]:
         return dict(self._q.documents.all(self.connection, first=_LEAST))

@@ -160,6 +160,17 @@ def test_a_statement_comes_back_as_it_was_put(record: Record) -> None:
     assert record.statement("abcdefgh." + text_id(b"\x02" * 10)) is None
 
 
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 200])
+def test_documents_that_are_there_are_found_among_many_names(record: Record, count: int) -> None:
+    names = [f"patient/p{number}" for number in range(count)]
+    there = set(names[:1] + names[62:66] + names[-1:])
+    for name in there:
+        record.add_document(name, "aaaaaaaaaaaaaaaa")
+    record.add_document("formulary", "aaaaaaaaaaaaaaaa")
+    assert record.known_documents(names) == there
+    assert record.known_documents(["no document's name", *names]) == there
+
+
 def test_who_reads_everything_sees_what_was_put_in_front_of_it(record: Record) -> None:
     document = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
     author, *_ = record.author("abcdefgh")
