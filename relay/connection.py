@@ -38,7 +38,6 @@ class Connection:
     public: bytes = b""
     wants: deque[Want] = field(default_factory=deque)
     reading: bool = False
-    paused: bool = False
     taken: int = 0
 
     @property

@@ -52,6 +52,7 @@ class Hub:
         self.connections: dict[int, Connection] = {}
         self.devices: dict[str, Connection] = {}
         self.strangers: dict[int, Connection] = {}
+        self.paused: dict[int, Connection] = {}
         self.fanout = Fanout()
         self.counts = Counts()
         self.now_ms = 0
@@ -99,6 +100,7 @@ class Hub:
     def lost(self, connection: Connection) -> None:
         """The connection is gone."""
         self.strangers.pop(connection.id, None)
+        self.paused.pop(connection.id, None)
         if self.connections.pop(connection.id, None) is None:
             return
         self.fanout.leave(connection.id)
@@ -124,9 +126,8 @@ class Hub:
         self.counts.frames_out += len(messages)
         self.counts.bytes_out += sum(map(len, messages))
         connection.peer.write(messages)
-        if not connection.paused and connection.peer.waiting() > SEND_BUDGET_BYTES:
-            connection.paused = True
-            connection.peer.pause()
+        if connection.peer.waiting() > SEND_BUDGET_BYTES:
+            self._pause(connection)
 
     def send(self, connection: Connection, frame: frames.ToDevice) -> None:
         """Sends a frame, if the connection is still there."""
@@ -153,10 +154,17 @@ class Hub:
         for connection in list(self.connections.values()):
             self.close(connection, "closing", "the relay stops: connect again later")
 
+    def _pause(self, connection: Connection) -> None:
+        """Reads nothing more of it until `_let_go`."""
+        if connection.id in self.connections and connection.id not in self.paused:
+            self.paused[connection.id] = connection
+            connection.peer.pause()
+
     def _let_go(self, connection: Connection) -> None:
-        roomy = connection.peer.waiting() <= SEND_BUDGET_BYTES // 2 and self.inbox_bytes < MAX_INBOX_BYTES
-        if connection.paused and roomy:
-            connection.paused = False
+        if connection.id not in self.paused:
+            return
+        if connection.peer.waiting() <= SEND_BUDGET_BYTES // 2 and self.inbox_bytes < MAX_INBOX_BYTES:
+            del self.paused[connection.id]
             connection.peer.resume()
 
     # ---- events -----------------------------------------------------------------------------------------------
@@ -220,9 +228,8 @@ class Hub:
         if judge.check is not None:
             self.checks.append(judge.check)
         self.inbox_bytes += judge.size
-        if self.inbox_bytes >= MAX_INBOX_BYTES and not connection.paused:
-            connection.paused = True
-            connection.peer.pause()
+        if self.inbox_bytes >= MAX_INBOX_BYTES:
+            self._pause(connection)
 
     def _request(self, connection: Connection, said: Said) -> None:
         def ready(it: Said) -> None:
@@ -269,7 +276,7 @@ class Hub:
             connection = self.connections.get(number)
             if connection is not None:
                 self.close(connection, code, says)
-        for connection in [held for held in self.connections.values() if held.paused]:
+        for connection in list(self.paused.values()):
             self._let_go(connection)
         if outcome.external or "directory" in outcome.changes:
             conversing.check_revocations(self)

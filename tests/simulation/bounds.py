@@ -91,7 +91,7 @@ def nothing_left(it: "History") -> None:
     hub, online = service.hub, [each for each in it.tablets.values() if each.works]
     if hub.inbox_bytes or hub.inbox or hub.writes or hub.reads or hub.slow or hub.asks or service._asking:
         it.witness.complain("work is left at a relay that nobody asks for anything")
-    if len(hub.connections) > len(online) or len(hub.fanout.at) > len(online) or hub.strangers:
+    if len(hub.connections) > len(online) or len(hub.fanout.at) > len(online) or hub.strangers or hub.paused:
         it.witness.complain(f"{len(hub.connections)} connections are left for {len(online)} devices")
     for tablet in online:
         core = tablet.engine.core

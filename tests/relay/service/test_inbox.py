@@ -3,6 +3,8 @@
 from collections import deque
 from dataclasses import dataclass
 
+import pytest
+
 from crdtmed.limits import ITEM_BYTES
 from crdtmed.wire import frames
 from relay.hub import Hub
@@ -15,7 +17,9 @@ from tests.relay.world import World
 
 @dataclass
 class Silent:
-    """A peer that takes everything; it should not be hung up on."""
+    """A peer that takes everything, and whether it is read; it should not be hung up on."""
+
+    read: bool = True
 
     def write(self, messages: list[bytes]) -> None:
         pass
@@ -24,10 +28,10 @@ class Silent:
         return 0
 
     def pause(self) -> None:
-        pass
+        self.read = False
 
     def resume(self) -> None:
-        pass
+        self.read = True
 
     def close(self, code: str, says: str) -> None:
         raise AssertionError((code, says))
@@ -66,3 +70,32 @@ def test_what_waits_weighs_its_bytes_until_it_is_settled() -> None:
     assert hub.inbox_bytes == ITEM_BYTES + len(update)
     hub.settled(take(hub.inbox, 256), world.commit())
     assert hub.inbox_bytes == 0
+
+
+@pytest.mark.parametrize("end", ["settled", "failed", "lost"])
+def test_nobody_who_sends_more_is_read_while_too_much_waits(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    tablet = world.tablet()
+    hub = Hub(world.identity, world.random)
+    monkeypatch.setattr("relay.hub.MAX_INBOX_BYTES", ITEM_BYTES + 1)
+    peers = [Silent(), Silent(), Silent()]
+    connections = [hub.opened(peer, world.now_ms) for peer in peers]
+    for at, connection in enumerate(connections):
+        assert connection is not None
+        connection.session.device, connection.session.state = tablet.id, State.OPEN
+        if at < 2:
+            update = tablet.into_drafts(DRAFTS, at, tablet.dose("p1", "rx1"))
+            hub.received(connection, frames.encode_frame(frames.Push(DRAFTS, update)), world.now_ms)
+    assert [peer.read for peer in peers] == [False, False, True]
+    if end == "lost":
+        assert connections[0] is not None
+        hub.lost(connections[0])
+        assert list(hub.paused) == [2]
+        return
+    if end == "failed":
+        monkeypatch.setattr(Silent, "close", lambda self, code, says: None)
+        hub.failed(take(hub.inbox, 256))
+    else:
+        hub.settled(take(hub.inbox, 256), world.commit())
+        assert [peer.read for peer in peers] == [True, True, True]
+    assert not hub.paused
