@@ -22,6 +22,9 @@ class Tap(Protocol):
     def to_relay(self, device: str, line: int, data: bytes, now_ms: int) -> None:
         """A device has said this."""
 
+    def at_relay(self, device: str, data: bytes, now_ms: int) -> None:
+        """This has reached the relay."""
+
     def to_device(self, device: str, line: int, data: bytes, now_ms: int) -> None:
         """The relay has said this."""
 
@@ -105,7 +108,9 @@ class Line:
 
     def _read(self) -> None:
         while self.held and not self.paused and self.relay_open and self.connection is not None:
-            self.service.received(self.connection, self.held.popleft())
+            data = self.held.popleft()
+            self.tap.at_relay(self.device, data, self.now_ms())
+            self.service.received(self.connection, data)
 
     # ---- the relay's end
 

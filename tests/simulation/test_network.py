@@ -29,7 +29,7 @@ class _Heard:
     def to_relay(self, *_: Any) -> None:
         pass
 
-    to_device = to_relay
+    to_device = at_relay = to_relay
 
 
 def test_a_line_keeps_the_order_of_what_it_carries_also_where_it_all_comes_at_one_moment() -> None:

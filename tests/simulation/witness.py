@@ -77,6 +77,8 @@ class Witness:
     said_at: dict[str, int] = field(default_factory=dict)
     verdicts: dict[tuple[int, str], bytes] = field(default_factory=dict)
     challenges: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    used: dict[bytes, int] = field(default_factory=dict)
+    """When a challenge was first back at the relay, in whatever was said."""
     spent: dict[bytes, str] = field(default_factory=dict)
     requested: dict[str, Statement] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -121,6 +123,12 @@ class Witness:
             self.offering[device] = [read(raw).ref for raw in frame[1]]
         if self.log is not None:
             self.log.append(f"{now_ms} {device}/{line} -> {_summary(frame)}")
+
+    def at_relay(self, device: str, data: bytes, now_ms: int) -> None:
+        plain = _plain(data)
+        for value, (to, _) in self.challenges.items():
+            if to == device and value not in self.used and value in plain:
+                self.used[value] = now_ms
 
     def to_device(self, device: str, line: int, data: bytes, now_ms: int) -> None:
         self.frames += 1
