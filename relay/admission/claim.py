@@ -5,7 +5,7 @@ from typing import Final
 
 from crdtmed import documents
 from crdtmed.aggregates.conflict import Action, Resolve, actions_for
-from crdtmed.aggregates.content import Content, ContentError, decode_content, embedded, references
+from crdtmed.aggregates.content import CONTENT, Content, ContentError, decode_content, embedded, references
 from crdtmed.aggregates.dispensing_event import Dispense
 from crdtmed.aggregates.medication_administration import Administer, Correct
 from crdtmed.aggregates.stock_item import Receipt
@@ -22,10 +22,10 @@ its prescription, of other requests what came before in their scope.  A draft me
 
 
 _EVERY_ROLE: Final = frozenset(Role)
-REENTERING_KINDS: Final = frozenset({Kind.DISPENSE, Kind.RECEIPT, Kind.ADMINISTER, Kind.CORRECT})
-"""What can be entered again after a quarantine: facts."""
 _REENTERING: Final = (Dispense, Receipt, Administer, Correct)
 """A tuple: a union would be made anew for every question, and this one is asked of every statement."""
+REENTERING_KINDS: Final = frozenset(kind for kind, of in CONTENT.items() if of in _REENTERING)
+"""What can be entered again after a quarantine: facts."""
 
 
 def readable(signed: SignedStatement) -> Content | ContentError:

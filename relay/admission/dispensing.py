@@ -61,7 +61,8 @@ class Held:
 Rule = Callable[[FactsPort, Wanted, Held], Reason | None]
 
 
-def _held(port: FactsPort, wanted: Wanted) -> Held:
+def look_up(port: FactsPort, wanted: Wanted) -> Held:
+    """What the registers hold of ``wanted`` now."""
     it = wanted.said
     return Held(
         prescription(port, it.patient, it.prescription),
@@ -191,12 +192,8 @@ RULES: Final[tuple[Rule, ...]] = (
 """What a dispense has to meet, in the order in which it is asked."""
 
 
-def short_of(port: FactsPort, wanted: Wanted) -> Reason | None:
+def short_of(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     """The first reason why ``wanted`` cannot be dispensed."""
-    return _short_of(port, wanted, _held(port, wanted))
-
-
-def _short_of(port: FactsPort, wanted: Wanted, held: Held) -> Reason | None:
     for rule in RULES:
         reason = rule(port, wanted, held)
         if reason is not None:
@@ -210,35 +207,30 @@ def dispense(port: FactsPort, submission: Submission) -> Decision:
     assert isinstance(said, Dispense), "the gates let nothing else through"
     assert site is not None, "the gates let nothing else through"
     wanted = Wanted(site, said, submission.ref, submission.received_at)
-    held = _held(port, wanted)
-    reason = _short_of(port, wanted, held)
+    held = look_up(port, wanted)
+    reason = short_of(port, wanted, held)
     if reason is not None:
         return with_reentry(port, submission, turned_down(port, submission, reason))
-    return with_reentry(port, submission, accept(*_counted(port, wanted, held)))
+    return with_reentry(port, submission, accept(*counted(port, wanted, held)))
 
 
-def too_many(port: FactsPort, wanted: Wanted) -> Reason | None:
+def too_many(wanted: Wanted, held: Held) -> Reason | None:
     """Why not even a person's word can be counted: the registers cannot hold the number."""
-    it, held = wanted.said, _held(port, wanted)
+    it, register = wanted.said, held.prescription
     of = held.lot or empty(it.item, it.lot, it.unit, None)
-    register = held.prescription
     total = register.dispensed if register is not None else 0
     if fits(of.shortage + max(0, it.quantity - of.on_hand)) and fits(total + it.quantity):
         return None
     return ContentInvalid("quantity", "is more than the books can hold; correct it")
 
 
-def counted(port: FactsPort, wanted: Wanted) -> tuple[Effect, ...]:
+def counted(port: FactsPort, wanted: Wanted, held: Held) -> tuple[Effect, ...]:
     """Counts ``wanted``: stock lowered as far as it goes and the rest a shortage, prescription and queue updated.
 
     Within `RULES` there is no rest; a person who confirms what was given goes beyond them.
     """
-    return _counted(port, wanted, _held(port, wanted))
-
-
-def _counted(port: FactsPort, wanted: Wanted, held: Held) -> tuple[Effect, ...]:
     register = held.prescription
-    stock = _taken_out(wanted, held, MovementType.DISPENSE)
+    stock = out_of_stock(wanted, held, MovementType.DISPENSE)
     if register is None:
         return stock
     after = structs.replace(register, dispensed=register.dispensed + wanted.said.quantity)
@@ -246,12 +238,8 @@ def _counted(port: FactsPort, wanted: Wanted, held: Held) -> tuple[Effect, ...]:
     return (*stock, Put(f"patient/{after.patient}", after), *queued(port, after, change))
 
 
-def out_of_stock(port: FactsPort, wanted: Wanted, kind: MovementType) -> tuple[Effect, ...]:
+def out_of_stock(wanted: Wanted, held: Held, kind: MovementType) -> tuple[Effect, ...]:
     """Takes ``wanted`` out of its lot, whoever got it; a lot that nobody received begins with a shortage."""
-    return _taken_out(wanted, _held(port, wanted), kind)
-
-
-def _taken_out(wanted: Wanted, held: Held, kind: MovementType) -> tuple[Effect, ...]:
     it = wanted.said
     unit = it.unit if held.item is None else held.item.counting_unit
     of = held.lot or empty(it.item, it.lot, unit, None)

@@ -32,7 +32,7 @@ from crdtmed.statement import SignedStatement
 from relay.admission import claim
 from relay.admission.administrations import corrects_nothing
 from relay.admission.conflicts import Requeue, closed, conflict, prescription, queued, reentered, turned_down
-from relay.admission.dispensing import Wanted, counted, medicine, out_of_stock, short_of, too_many
+from relay.admission.dispensing import Wanted, counted, look_up, medicine, out_of_stock, short_of, too_many
 from relay.admission.effects import Decision, Effect, accept
 from relay.admission.facts import FactsPort, Submission
 from relay.admission.prescriptions import PRIOR_RULES, Request, stopped_or_held, unmet
@@ -196,10 +196,11 @@ def lost(port: FactsPort, it: Resolving) -> Outcome:
     if not isinstance(it.said, Dispense):
         return close(port, it)
     wanted = _wanted(it, it.said)
-    reason = too_many(port, wanted)
+    held = look_up(port, wanted)
+    reason = too_many(wanted, held)
     if reason is not None:
         return reason
-    return (*out_of_stock(port, wanted, MovementType.ADJUSTMENT), *_requeue(port, it))
+    return (*out_of_stock(wanted, held, MovementType.ADJUSTMENT), *_requeue(port, it))
 
 
 def judge_again(port: FactsPort, it: Resolving) -> Outcome:
@@ -207,7 +208,8 @@ def judge_again(port: FactsPort, it: Resolving) -> Outcome:
     match it.said:
         case Dispense():
             wanted = _wanted(it, it.said)
-            return short_of(port, wanted) or counted(port, wanted)
+            held = look_up(port, wanted)
+            return short_of(port, wanted, held) or counted(port, wanted, held)
         case Receipt():
             received = Received(claim.scope_id(it.target, "site") or "", it.said, it.by)
             return uncountable(port, received) or booked(port, received)
@@ -223,7 +225,8 @@ def confirm(port: FactsPort, it: Resolving) -> Outcome:
     match it.said:
         case Dispense():
             wanted = _wanted(it, it.said)
-            return too_many(port, wanted) or counted(port, wanted)
+            held = look_up(port, wanted)
+            return too_many(wanted, held) or counted(port, wanted, held)
         case Receipt():
             received = Received(claim.scope_id(it.target, "site") or "", it.said, it.by, separate=True)
             return uncountable(port, received) or booked(port, received)

@@ -161,7 +161,7 @@ def queries(dialect: Any = SQLITE) -> Queries:
     made: dict[str, ClauseElement] = {
         "document": document.where(d.name == b("name")),
         "known_documents": select(d.name).where(d.name.in_([b(f"name_{number}") for number in range(NAMED)])),
-        "documents": select(d.name, d.position).where(d.id >= b("first")).order_by(d.id),
+        "documents": select(d.name, d.position).order_by(d.id),
         "add_document": _insert(DOCUMENT, "name", "position", "floor", "snapshot_position"),
         "advance": update(DOCUMENT).values(position=b("to")).where(d.id == b("document")),
         "snapshot": update(DOCUMENT)

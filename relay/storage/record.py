@@ -89,12 +89,12 @@ class SqlRecord:
         known: set[str] = set()
         for first in range(0, len(names), NAMED):
             part = names[first : first + NAMED]
-            row = (*part, *[part[-1]] * (NAMED - len(part)))
+            row = _filled(part, NAMED)
             known.update([name for (name,) in self.connection.execute(self._q.known_documents.text, row)])
         return known
 
     def documents(self) -> dict[str, int]:
-        return dict(self._q.documents.all(self.connection, first=_LEAST))
+        return dict(self._q.documents.all(self.connection))
 
     def add_document(self, name: str, epoch: str) -> DocumentRow:
         q = self._q
@@ -207,7 +207,7 @@ class SqlRecord:
                 rows = [self._q.known_statement.one(self.connection, author=author, sid=sid) for sid in part]
                 known.update([row[0] for row in rows if row is not None])
             else:
-                row = (author, *part, *[part[-1]] * (LOOKED_UP - len(part)))
+                row = (author, *_filled(part, LOOKED_UP))
                 known.update([sid for (sid,) in self.connection.execute(self._q.known_statements.text, row)])
         return known
 
@@ -365,6 +365,11 @@ class SqlRecord:
 
     def audits(self, after: int = 0) -> list[tuple[int, int, str, str, str]]:
         return self._q.audits.all(self.connection, after=after, most=_PAGE)
+
+
+def _filled(part: Sequence[Any], size: int) -> tuple[Any, ...]:
+    """Values for a query of so many: where there are fewer, the last one is asked for again."""
+    return (*part, *[part[-1]] * (size - len(part)))
 
 
 def _statement(row: Any) -> StatementRow:

@@ -35,9 +35,8 @@ from relay.operator.office import open_office
 from relay.settings import Settings
 from tests.relay.cli.desk import ROOT, Desk, served, start, world_in
 from tests.relay.probe import Ended, Probe
+from tests.relay.service.stories import DRAFTS, write
 from tests.relay.world import Tablet, World
-
-DRAFTS = "patient/p1/drafts"
 
 
 def run(story: Callable[[], Awaitable[None]]) -> None:
@@ -57,16 +56,6 @@ def today(folder: Path) -> World:
     return world
 
 
-async def write(probe: Probe, client: int, *values: str) -> list[str]:
-    """Pushes a dose each; the references."""
-    refs = []
-    for value in values:
-        said = probe.tablet.dose("p1", "rx1", value)
-        await probe.send(frames.Push(DRAFTS, probe.tablet.into_drafts(DRAFTS, client, said)))
-        refs.append(said.statement.ref)
-    return refs
-
-
 # ---- start and stop -------------------------------------------------------------------------------------------------
 
 
@@ -80,7 +69,7 @@ def test_told_to_stop_it_says_goodbye_and_keeps_what_it_accepted(desk: Desk, num
         async def story() -> None:
             async with Probe(tablets[0], relay.port) as a, Probe(tablets[1], relay.port) as b:
                 await b.subscribe(DRAFTS)
-                refs = await write(a, 21, "5", "6")
+                refs = await write(a, "5", "6", client=21)
                 await a.until(lambda: set(refs) <= a.verdicts.keys())
                 stranger = Probe(tablets[2], relay.port)
                 await stranger.dial()
@@ -111,7 +100,7 @@ def test_what_was_on_its_way_is_answered_or_not_there(desk: Desk) -> None:
 
         async def story() -> None:
             async with Probe(tablet, relay.port) as probe:
-                await write(probe, 21, *map(str, range(1, 200)))
+                await write(probe, *map(str, range(1, 200)), client=21)
                 await probe.until(lambda: len(probe.verdicts) > 20)
                 relay.process.send_signal(signal.SIGTERM)
                 with pytest.raises(Ended):
@@ -283,7 +272,7 @@ def test_metrics_count_what_happened(desk: Desk) -> None:
 
         async def story() -> None:
             async with Probe(one, relay.port) as probe, Probe(gone, relay.port) as other:
-                refs = await write(probe, 21, "5", "6")
+                refs = await write(probe, "5", "6", client=21)
                 log = world.log("site/pharmacy")
                 receipt = Receipt("S", "N1", "amox-500", "L1", "2099-01-01", 5, "{tablet}", world.now_ms)
                 wrong = one.say(receipt, log_of("site/pharmacy"))
@@ -346,7 +335,7 @@ def test_logs_are_lines_of_ids_and_hold_no_clinical_value(desk: Desk) -> None:
 
         async def story() -> None:
             async with Probe(tablet, relay.port) as probe:
-                refs.extend(await write(probe, 21, "5.25"))
+                refs.extend(await write(probe, "5.25", client=21))
                 log = world.log("site/pharmacy")
                 receipt = Receipt("MUSTERFRAU", "424242", "amox-500", "L1", "2099-01-01", 5, "{tablet}", world.now_ms)
                 wrong = tablet.say(receipt, log_of("site/pharmacy"))
@@ -404,7 +393,7 @@ def test_a_backup_under_load_restores_to_a_relay_that_verify_passes(desk: Desk, 
             async with Probe(tablet, relay.port) as probe:
                 await probe.subscribe(DRAFTS)
                 while not over.is_set():
-                    refs = await write(probe, client, *map(str, range(sent + 1, sent + 21)))
+                    refs = await write(probe, *map(str, range(sent + 1, sent + 21)), client=client)
                     await probe.until(lambda refs=refs: set(refs) <= probe.verdicts.keys())  # type: ignore[misc]  # bound now
                     sent += len(refs)
             return sent
@@ -442,7 +431,7 @@ def test_a_backup_under_load_restores_to_a_relay_that_verify_passes(desk: Desk, 
             async with Probe(tablets[0], relay.port) as probe:
                 await probe.subscribe(DRAFTS)
                 assert probe.replicas[DRAFTS].epoch == epochs[DRAFTS]
-                [ref] = await write(probe, 77, "1")
+                [ref] = await write(probe, "1", client=77)
                 assert (await probe.verdict(ref)).status is Status.ACCEPTED
 
         run(back)
