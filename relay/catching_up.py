@@ -7,6 +7,7 @@ A subscription is behind when it is new, when its peer reads too slowly, and whe
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from crdtmed.limits import MAX_DOCUMENTS_PER_FRAME, MAX_SUBSCRIPTIONS, SEND_BUDGET_BYTES
@@ -29,7 +30,7 @@ def subscribe(hub: Hub, connection: Connection, wants: Iterable[Want]) -> None:
             hub.close(connection, "too_many_subscriptions", f"at most {MAX_SUBSCRIPTIONS} documents")
             return
         hub.fanout.want(connection.id, want.document)
-        connection.wants.append(want)
+        connection.wants[want.document] = want  # what it asks last is what it has now
     read_wants(hub, connection)
 
 
@@ -37,12 +38,15 @@ def read_wants(hub: Hub, connection: Connection) -> None:
     """Reads for a connection what it lacks, one chunk at a time, while it takes what is sent."""
     if connection.reading or not connection.wants or connection.peer.waiting() > SEND_BUDGET_BYTES // 2:
         return
-    wants = [connection.wants.popleft() for _ in range(min(MAX_DOCUMENTS_PER_FRAME, len(connection.wants)))]
+    wants = list(islice(connection.wants.values(), MAX_DOCUMENTS_PER_FRAME))
+    for want in wants:
+        del connection.wants[want.document]
     connection.reading = True
 
     def then(answers: Answers) -> None:
         connection.reading = False
-        connection.wants.extendleft(reversed(wants[len(answers.each) :]))
+        left = {want.document: want for want in wants[len(answers.each) :]}
+        connection.wants = left | connection.wants
         if connection.id in hub.connections:
             _answered(hub, connection, answers)
             read_wants(hub, connection)
@@ -61,6 +65,8 @@ def _answered(hub: Hub, connection: Connection, answers: Answers) -> None:
     for answer in answers.each:
         if not hub.fanout.wants(connection.id, answer.document):
             continue
+        if answer.document in connection.wants:
+            continue  # it has asked again meanwhile, and until that is answered it is behind
         if answer.refused is not None:
             hub.fanout.unwant(connection.id, (answer.document,))
             out.append(encode_frame(frames.Evicted(answer.document, answer.refused)))
@@ -71,7 +77,7 @@ def _answered(hub: Hub, connection: Connection, answers: Answers) -> None:
             runs.append(answer.run)
         more = hub.fanout.caught(connection.id, answer.document, answer.epoch, answer.position)
         if more is not None:
-            connection.wants.append(Want(answer.document, *more))
+            connection.wants[answer.document] = Want(answer.document, *more)
     if bases:
         out.append(encode_frame(frames.Bases(tuple(bases), answers.digests, len(connection.wants))))
     if runs:
@@ -94,7 +100,7 @@ def behind(hub: Hub, number: int, document: str, position: int) -> None:
         return
     held = hub.fanout.drop(number, document)
     epoch = held[0] if held is not None else hub.fanout.standing.get(document, ("", 0))[0]
-    connection.wants.append(Want(document, epoch, position))
+    connection.wants.setdefault(document, Want(document, epoch, position))
     read_wants(hub, connection)
 
 
@@ -109,7 +115,7 @@ def catch_up(hub: Hub) -> None:
             for document, position in list(held.items()):
                 if position != BEHIND and position < positions.get(document, 0):
                     epoch, _ = hub.fanout.drop(number, document) or ("", 0)
-                    connection.wants.append(Want(document, epoch, position))
+                    connection.wants.setdefault(document, Want(document, epoch, position))
             hub.drained(connection, hub.now_ms)
 
     hub.reads.append(Read(lambda reader: reader.positions(), then, unread_all))

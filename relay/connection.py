@@ -1,6 +1,5 @@
 """A connection as the hub sees it: a peer that takes messages, and what is still to be sent to it."""
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,14 +28,18 @@ class Peer(Protocol):
 
 @dataclass(slots=True)
 class Connection:
-    """One device's connection, with what is still to be sent to it."""
+    """One device's connection, with what is still to be sent to it.
+
+    ``wants`` are the documents to be read for it, in order and each once: two answers about one document that were
+    read together would not follow one from the other.
+    """
 
     id: int
     peer: Peer
     session: Session
     since_ms: int
     public: bytes = b""
-    wants: deque[Want] = field(default_factory=deque)
+    wants: dict[str, Want] = field(default_factory=dict)
     reading: bool = False
     taken: int = 0
 
