@@ -5,12 +5,14 @@ that what it says belongs to one moment.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from crdtmed.aggregates.patient import PatientRegister
+import msgspec
+
+from crdtmed.aggregates.patient import care_sites_of
 from crdtmed.aggregates.prescription import PrescriptionRegister
 from crdtmed.documents import BadName, Document, DocumentKind, map_digest, parse
 from crdtmed.limits import BASE_CACHE_BYTES, MAX_CATCH_UP_UPDATES
@@ -32,10 +34,13 @@ CHUNK_BYTES: Final = 524_288
 """How much one read gathers for one connection before it lets others have their turn."""
 SIGNED_KEPT: Final = 256
 """Signed digests that are kept: many devices that come back at once ask for the same documents."""
+AT_ONCE: Final = 64
+"""Documents that are looked up together."""
+SMALL_BYTES: Final = 8_192
+"""A first change that is kept in as many is read together with those of other documents."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What one wanted document gets: a whole base with its digest, a run of updates, or a code why not."""
 
     document: str
@@ -117,15 +122,10 @@ class Reader:
         made: list[Answer] = []
         size = 0
         with self._moment() as batch:
-            access = _Access(batch, self._identity.sites(self._record.connection, device, batch.now_ms))
-            known = self._record.known_documents([want.document for want in wants])
-            for want in wants:
-                refused = access.refusal(want.document)
-                if refused is not None:
-                    made.append(Answer(want.document, "", 0, refused=refused))
-                    continue
-                made.append(self._answer(want) if want.document in known else _nothing(want.document))
-                size += made[-1].size
+            access = self._access(device, batch)
+            for answer in self._answers(access, wants):
+                made.append(answer)
+                size += answer.size
                 if size >= CHUNK_BYTES:
                     break
         # A document that is wanted twice stands in the list once.
@@ -136,7 +136,8 @@ class Reader:
     def refusals(self, device: str, documents: Sequence[str]) -> dict[str, str]:
         """Which of the documents the device may not see, and why."""
         with self._moment() as batch:
-            access = _Access(batch, self._identity.sites(self._record.connection, device, batch.now_ms))
+            access = self._access(device, batch)
+            access.look_up(documents)
             found = {document: access.refusal(document) for document in documents}
         return {document: refused for document, refused in found.items() if refused is not None}
 
@@ -151,19 +152,41 @@ class Reader:
             row = self._record.document(document)
             if row is None:
                 return None
-            of = self._base(row)[1]
+            of = self._base(row, None)[1]
         return self._sign(of, DocumentDigest(of.document, of.epoch, of.position, self._now(), of.content))
 
-    def _answer(self, want: Want) -> Answer:
-        row = self._record.document(want.document)
-        assert row is not None, "it is known, and this is one moment"
+    def _access(self, device: str, batch: Batch) -> "_Access":
+        return _Access(batch, self._identity.sites(self._record.connection, device, batch.now_ms))
+
+    def _answers(self, access: "_Access", wants: Sequence[Want]) -> Iterator[Answer]:
+        """One answer each, as far as the caller takes them."""
+        for first in range(0, len(wants), AT_ONCE):
+            part = wants[first : first + AT_ONCE]
+            names = [want.document for want in part]
+            access.look_up(names)
+            rows = self._record.documents_named(names)
+            fresh = [row.id for row in rows.values() if _has_one_change(row) and row.name not in self._bases]
+            changes = self._record.first_changes(fresh, SMALL_BYTES)
+            for want in part:
+                refused = access.refusal(want.document)
+                row = rows.get(want.document)
+                if refused is not None:
+                    yield Answer(want.document, "", 0, refused=refused)
+                elif row is None:
+                    # Nothing was ever committed to it: of a patient's documents mostly two of three.
+                    yield Answer(want.document, "", 0, run=Run(want.document, "", 1, ()))
+                else:
+                    yield self._answer(want, row, changes.get(row.id))
+
+    def _answer(self, want: Want, row: DocumentRow, first: bytes | None) -> Answer:
+        """What of a document, whose only change ``first`` may be at hand, is lacking."""
         lacks = row.position - want.position
         continues = want.epoch == row.epoch and row.floor <= want.position <= row.position
         if continues and lacks <= MAX_CATCH_UP_UPDATES:
             parts = tuple(self._updates(row, want.position)) if lacks else ()
             run = Run(row.name, row.epoch, want.position + 1, parts)
             return Answer(row.name, row.epoch, row.position, run=run)
-        state, digest = self._base(row)
+        state, digest = self._base(row, first)
         return Answer(row.name, row.epoch, row.position, base=state, digest=digest)
 
     def _updates(self, row: DocumentRow, after: int) -> list[bytes]:
@@ -174,12 +197,12 @@ class Reader:
         found = self._record.slots_of(row, after)
         return updates(document.root, self._record.clients(row.id), found, changes, after, row.position)
 
-    def _base(self, row: DocumentRow) -> tuple[BaseState, DigestOf]:
+    def _base(self, row: DocumentRow, first: bytes | None) -> tuple[BaseState, DigestOf]:
         held = self._bases.get(row.name)
         if held is not None and (held[0].epoch, held[0].position) == (row.epoch, row.position):
             self._bases.move_to_end(row.name)
             return held
-        made = whole(self._record, row)
+        made = whole(self._record, row, first)
         state = BaseState(row.name, row.epoch, row.position, made.update)
         found = (state, DigestOf(row.name, row.epoch, row.position, made.digest))
         self._forget(row.name)
@@ -221,32 +244,25 @@ class Reader:
             return question(batch, submitted(said.signed, said.content, None, batch.now_ms, said.challenge))
 
 
-def whole(record: Record, row: DocumentRow) -> Base:
-    """A document whole, out of the record."""
+def whole(record: Record, row: DocumentRow, first: bytes | None = None) -> Base:
+    """A document whole, out of the record; ``first`` is its only change, where that is at hand."""
     document = parse(row.name)
     if document.written_by_devices:
         return base(document.root, record.clients(row.id), record.slots_of(row))
-    if row.position == 1 and row.snapshot is None:
-        made = _of_one_change(record, row)
-        if made is not None:
-            return made
+    if _has_one_change(row):
+        changes = [(1, first)] if first is not None else record.changes(row.id, 0, 1)
+        for _, update in changes:
+            # It is that change, for which it takes no pycrdt document, unless the bytes do not tell what they hold.
+            content = read_relay_update(update, Root.MAP, {}).alone(Root.MAP)
+            if isinstance(content, dict):
+                return Base(update, map_digest(content))
     replica = load_replica(record, document, 1)
     return Base(replica.snapshot(), replica.digest())
 
 
-def _of_one_change(record: Record, row: DocumentRow) -> Base | None:
-    """A document of the relay's with one change so far is that change, for which it takes no pycrdt document; None
-    where what it holds cannot be told from its bytes."""
-    for _, update in record.changes(row.id, 0, 1):
-        content = read_relay_update(update, Root.MAP, {}).alone(Root.MAP)
-        if isinstance(content, dict):
-            return Base(update, map_digest(content))
-    return None
-
-
-def _nothing(name: str) -> Answer:
-    """Nothing was ever committed to it: of a patient's documents mostly two of three."""
-    return Answer(name, "", 0, run=Run(name, "", 1, ()))
+def _has_one_change(row: DocumentRow) -> bool:
+    """Whether it may be a document of the relay's with one change so far."""
+    return row.position == 1 and not row.snapshot_position
 
 
 class _Access:
@@ -255,10 +271,17 @@ class _Access:
     def __init__(self, batch: Batch, sites: frozenset[str]) -> None:
         self._batch = batch
         self._sites = sites
+        self._care: dict[str, bytes] = {}
         self._patients: dict[str, str | None] = {}
 
+    def look_up(self, names: Iterable[str]) -> None:
+        """These documents are about to be asked about: what that rests on is read together."""
+        scopes = {f"patient/{name.split('/', 2)[1]}": None for name in names if name.startswith("patient/")}
+        new = [scope for scope in scopes if scope not in self._patients]
+        self._care.update(self._batch.record.registers_under("patient", new))
+
     def refusal(self, name: str) -> str | None:
-        """Why the document is not for it; None where it is."""
+        """Why the document is not for it, which was looked up; None where it is."""
         try:
             document = parse(name)
         except BadName:
@@ -267,15 +290,16 @@ class _Access:
             return None
         if document.kind in (DocumentKind.SITE, DocumentKind.SITE_LOG):
             return None if document.scope_id in self._sites else "site_not_granted"
-        if document.scope_id not in self._patients:
-            self._patients[document.scope_id] = self._patient(document)
-        return self._patients[document.scope_id]
+        if document.scope not in self._patients:
+            self._patients[document.scope] = self._patient(document)
+        return self._patients[document.scope]
 
     def _patient(self, document: Document) -> str | None:
-        register = self._batch.register(document.scope, "patient")
-        if not isinstance(register, PatientRegister):
+        register = self._care.pop(document.scope, None)
+        sites = None if register is None else care_sites_of(register)
+        if sites is None:
             return "unknown_document" if self._sites else "patient_not_in_care"
-        if not self._sites.isdisjoint(register.care_sites):
+        if not self._sites.isdisjoint(sites):
             return None
         prescriptions = self._batch.registers(document.scope, "prescription")
         served = {each.site for each in prescriptions if isinstance(each, PrescriptionRegister)}

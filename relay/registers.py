@@ -27,10 +27,11 @@ def load_replica(record: Record, document: Document, client: int) -> Replica:
     row = record.document(document.name)
     if row is None:
         return Replica.open(document.name, client)
+    snapshot = record.snapshot(row.id) if row.snapshot_position else None
     replica = (
         Replica.open(document.name, client, row.epoch)
-        if row.snapshot is None
-        else Replica.load(document.name, client, row.snapshot, row.epoch, row.snapshot_position)
+        if snapshot is None
+        else Replica.load(document.name, client, snapshot, row.epoch, row.snapshot_position)
     )
     at = row.snapshot_position
     for position, update in record.changes(row.id, at, row.position):

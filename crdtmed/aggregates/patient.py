@@ -2,9 +2,9 @@
 AllergyIntolerance)."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Final
 
-from msgspec import Meta
+from msgspec import Meta, Struct, msgpack
 
 from crdtmed.aggregates.elements import (
     Code,
@@ -66,6 +66,22 @@ class PatientLabel(Model, frozen=True):
 def label_of(register: PatientRegister) -> PatientLabel:
     """What a view shows of a patient: the first identifier, the name and the birth date."""
     return PatientLabel(register.id, register.identifiers[0].value, register.name, register.birth_date)
+
+
+class _InCare(Struct, frozen=True, gc=False):
+    care_sites: tuple[str, ...]
+
+
+_IN_CARE: Final = msgpack.Decoder(_InCare | None)
+
+
+def care_sites_of(register: bytes) -> tuple[str, ...] | None:
+    """The care sites alone of a patient's register that the relay has kept; None where it is withdrawn.
+
+    Raises `msgspec.MsgspecError` where the bytes are none.
+    """
+    found = _IN_CARE.decode(register)
+    return None if found is None else found.care_sites
 
 
 def patient_problems(register: PatientRegister) -> tuple[Problem, ...]:

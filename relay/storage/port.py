@@ -36,8 +36,8 @@ class Record(Protocol):
     def document(self, name: str) -> DocumentRow | None:
         """The row of a document; None where nothing was ever committed to it."""
 
-    def known_documents(self, names: Sequence[str]) -> set[str]:
-        """Those of the names under which there is a document."""
+    def documents_named(self, names: Sequence[str]) -> dict[str, DocumentRow]:
+        """The rows of those of the names under which there is a document."""
 
     def documents(self) -> dict[str, int]:
         """Every document with its position."""
@@ -60,8 +60,15 @@ class Record(Protocol):
     def keep_snapshot(self, document: int, data: bytes, position: int, tail: int) -> None:
         """Keeps the document as of ``position`` whole, and of the relay's own changes only the last ``tail``."""
 
+    def snapshot(self, document: int) -> bytes | None:
+        """The document as it was kept whole; None where it was not yet."""
+
     def changes(self, document: int, after: int, upto: int) -> list[tuple[int, bytes]]:
         """The relay's own updates of a document at positions in (after, upto], in order."""
+
+    def first_changes(self, documents: Sequence[int], most: int) -> dict[int, bytes]:
+        """Of documents, by row, the update at position 1, where the relay wrote it and it is kept in at most ``most``
+        bytes."""
 
     def add_change(self, document: int, position: int, data: bytes) -> None:
         """Keeps an update that the relay wrote."""
@@ -123,6 +130,9 @@ class Record(Protocol):
 
     def register(self, document: str, key: str) -> RegisterRow | None:
         """A register; None where it was never written."""
+
+    def registers_under(self, key: str, documents: Sequence[str]) -> dict[str, bytes]:
+        """The value under this key in each of the documents that has one."""
 
     def registers(self, document: str, word: str = "") -> list[RegisterRow]:
         """The registers of a document by key, those with keys ``word/…`` where a word is given."""

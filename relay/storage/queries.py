@@ -4,7 +4,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Insert, Table, and_, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import (
+    ClauseElement,
+    Insert,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects import sqlite
 
 from relay.storage.schema import (
@@ -30,7 +43,7 @@ LOOKED_UP: Final = 16
 """So many statements are looked up by one query; where there are fewer, the last one is asked for again."""
 
 NAMED: Final = 64
-"""So many documents are looked for by one query; where there are fewer, the last one is asked for again."""
+"""So many documents are asked about by one query; where there are fewer, the last one is asked for again."""
 
 WORTH_WHILE: Final = 5
 """Fewer than these are quicker looked up one by one."""
@@ -87,11 +100,12 @@ class Queries:
     """The compiled statements, by what they do."""
 
     document: Sql
-    known_documents: Sql
+    documents_named: Sql
     documents: Sql
     add_document: Sql
     advance: Sql
     snapshot: Sql
+    keep_snapshot: Sql
     drop_changes: Sql
     floor: Sql
     epoch: Sql
@@ -118,8 +132,10 @@ class Queries:
     tombstones: Sql
     add_tombstone: Sql
     changes: Sql
+    first_changes: Sql
     add_change: Sql
     register: Sql
+    registers_under: Sql
     registers: Sql
     registers_everywhere: Sql
     put_register: Sql
@@ -150,21 +166,31 @@ def queries(dialect: Any = SQLITE) -> Queries:
     """The statements in a dialect."""
     b = bindparam
     d, s, m = DOCUMENT.c, STATEMENT.c, MOVEMENT.c
+    # Both written out, so that the query takes the names alone.
+    one: Any = literal_column("1")
+    from_the_first: Any = literal_column("0")
     latest = (
-        select(EPOCH.c.epoch).where(EPOCH.c.document == d.id).order_by(EPOCH.c.since.desc()).limit(1).scalar_subquery()
+        select(EPOCH.c.epoch)
+        .where(EPOCH.c.document == d.id)
+        .order_by(EPOCH.c.since.desc())
+        .limit(one)
+        .offset(from_the_first)
+        .scalar_subquery()
     )
-    document = select(d.id, d.name, latest, d.position, d.floor, d.snapshot, d.snapshot_position)
+    document = select(d.id, d.name, latest, d.position, d.floor, d.snapshot_position)
+    named = d.name.in_([b(f"name_{number}") for number in range(NAMED)])
     highest = select(func.max(s.number)).where(s.author == AUTHOR.c.id).scalar_subquery()
     newest = select(func.max(s.sid)).where(s.author == AUTHOR.c.id).scalar_subquery()
     by_document = CHANGE.c.document == b("document")
     of_lot = and_(STOCK.c.site == b("site"), STOCK.c.item == b("item"), STOCK.c.lot == b("lot"))
     made: dict[str, ClauseElement] = {
         "document": document.where(d.name == b("name")),
-        "known_documents": select(d.name).where(d.name.in_([b(f"name_{number}") for number in range(NAMED)])),
+        "documents_named": document.where(named),
         "documents": select(d.name, d.position).order_by(d.id),
         "add_document": _insert(DOCUMENT, "name", "position", "floor", "snapshot_position"),
         "advance": update(DOCUMENT).values(position=b("to")).where(d.id == b("document")),
-        "snapshot": update(DOCUMENT)
+        "snapshot": select(d.snapshot).where(d.id == b("document")),
+        "keep_snapshot": update(DOCUMENT)
         .values(
             snapshot=b("data"), snapshot_position=b("to"), floor=case((d.floor > b("low"), d.floor), else_=b("low"))
         )
@@ -232,8 +258,16 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "changes": select(CHANGE.c.position, CHANGE.c.data)
         .where(by_document, CHANGE.c.position > b("after"), CHANGE.c.position <= b("upto"))
         .order_by(CHANGE.c.position),
+        "first_changes": select(CHANGE.c.document, CHANGE.c.data).where(
+            CHANGE.c.document.in_([b(f"document_{number}") for number in range(NAMED)]),
+            CHANGE.c.position == b("position"),
+            func.length(CHANGE.c.data) <= b("most"),
+        ),
         "add_change": _insert(CHANGE, "document", "position", "data"),
         "register": _registers().where(d.name == b("name"), REGISTER.c.key == b("key")),
+        "registers_under": select(d.name, REGISTER.c.value)
+        .select_from(REGISTER.join(DOCUMENT, REGISTER.c.document == d.id))
+        .where(named, REGISTER.c.key == b("key")),
         "registers": _registers()
         .where(d.name == b("name"), REGISTER.c.key >= b("low"), REGISTER.c.key < b("high"))
         .order_by(REGISTER.c.key),

@@ -5,7 +5,6 @@ as what holds their clocks (a GC struct in a map, deleted content in a log).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import attrgetter
 from typing import Final
@@ -44,8 +43,7 @@ def draft_head(encoded: bytes) -> tuple[str, str]:
     return content.prescription, write_key(DraftWrite(content.prescription, content.group), body[4], body[2])
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(msgspec.Struct, frozen=True, gc=False):
     """A whole document: the update that makes it, and the digest of its content."""
 
     update: bytes

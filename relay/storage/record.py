@@ -15,6 +15,7 @@ from crdtmed.aggregates.stock_item import Movement
 from crdtmed.documents import parse
 from crdtmed.ids import ref as reference
 from crdtmed.ids import split_ref
+from relay.storage import lookups
 from relay.storage.packing import (
     pack_update,
     raw_id,
@@ -26,7 +27,7 @@ from relay.storage.packing import (
     unpack_update,
     unpacker,
 )
-from relay.storage.queries import LOOKED_UP, NAMED, WORTH_WHILE, queries
+from relay.storage.queries import queries
 from relay.storage.rows import ClientRow, DocumentRow, NewStatement, Place, RegisterRow, Slot, StatementRow
 from relay.storage.sql import SQLITE, Sql, begun, data_version
 
@@ -85,13 +86,8 @@ class SqlRecord:
         row = self._q.document.one(self.connection, name=name)
         return None if row is None else DocumentRow(*row)
 
-    def known_documents(self, names: Sequence[str]) -> set[str]:
-        known: set[str] = set()
-        for first in range(0, len(names), NAMED):
-            part = names[first : first + NAMED]
-            row = _filled(part, NAMED)
-            known.update([name for (name,) in self.connection.execute(self._q.known_documents.text, row)])
-        return known
+    def documents_named(self, names: Sequence[str]) -> dict[str, DocumentRow]:
+        return lookups.documents_named(self.connection, self._q, names)
 
     def documents(self) -> dict[str, int]:
         return dict(self._q.documents.all(self.connection))
@@ -122,12 +118,19 @@ class SqlRecord:
 
     def keep_snapshot(self, document: int, data: bytes, position: int, tail: int) -> None:
         floor = max(0, position - tail)
-        self._q.snapshot.run(self.connection, document=document, data=data, to=position, low=floor)
+        self._q.keep_snapshot.run(self.connection, document=document, data=data, to=position, low=floor)
         self._q.drop_changes.run(self.connection, document=document, upto=floor)
+
+    def snapshot(self, document: int) -> bytes | None:
+        row = self._q.snapshot.one(self.connection, document=document)
+        return None if row is None else row[0]
 
     def changes(self, document: int, after: int, upto: int) -> list[tuple[int, bytes]]:
         rows = self._q.changes.all(self.connection, document=document, after=after, upto=upto)
         return [(position, unpack_update(data)) for position, data in rows]
+
+    def first_changes(self, documents: Sequence[int], most: int) -> dict[int, bytes]:
+        return lookups.first_changes(self.connection, self._q, documents, most)
 
     def add_change(self, document: int, position: int, data: bytes) -> None:
         self._q.add_change.run(self.connection, document=document, position=position, data=pack_update(data))
@@ -200,16 +203,7 @@ class SqlRecord:
         return None if row is None else _statement(row)
 
     def known_statements(self, author: int, sids: Sequence[bytes]) -> set[bytes]:
-        known: set[bytes] = set()
-        for first in range(0, len(sids), LOOKED_UP):
-            part = sids[first : first + LOOKED_UP]
-            if len(part) < WORTH_WHILE:
-                rows = [self._q.known_statement.one(self.connection, author=author, sid=sid) for sid in part]
-                known.update([row[0] for row in rows if row is not None])
-            else:
-                row = (author, *_filled(part, LOOKED_UP))
-                known.update([sid for (sid,) in self.connection.execute(self._q.known_statements.text, row)])
-        return known
+        return lookups.known_statements(self.connection, self._q, author, sids)
 
     def number_holder(self, device: str, number: int) -> str | None:
         self.flush()
@@ -272,6 +266,9 @@ class SqlRecord:
     def register(self, document: str, key: str) -> RegisterRow | None:
         row = self._q.register.one(self.connection, name=document, key=key)
         return None if row is None else RegisterRow(*row)
+
+    def registers_under(self, key: str, documents: Sequence[str]) -> dict[str, bytes]:
+        return lookups.registers_under(self.connection, self._q, key, documents)
 
     def registers(self, document: str, word: str = "") -> list[RegisterRow]:
         low, high = (f"{word}/", f"{word}/{_END}") if word else ("", _END)
@@ -365,11 +362,6 @@ class SqlRecord:
 
     def audits(self, after: int = 0) -> list[tuple[int, int, str, str, str]]:
         return self._q.audits.all(self.connection, after=after, most=_PAGE)
-
-
-def _filled(part: Sequence[Any], size: int) -> tuple[Any, ...]:
-    """Values for a query of so many: where there are fewer, the last one is asked for again."""
-    return (*part, *[part[-1]] * (size - len(part)))
 
 
 def _statement(row: Any) -> StatementRow:

@@ -32,16 +32,14 @@ PLACE_OF: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRow:
-    """A document's row with the epoch in force."""
+class DocumentRow(msgspec.Struct, frozen=True, gc=False):
+    """A document's row with the epoch in force; ``snapshot_position`` is 0 where it has no snapshot."""
 
     id: int
     name: str
     epoch: str
     position: int
     floor: int
-    snapshot: bytes | None
     snapshot_position: int
 
 

@@ -13,7 +13,7 @@ from crdtmed.aggregates.content import ContentError
 from crdtmed.aggregates.dispensing_event import QueueEntry
 from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.medication import MedicationRegister, Pack
-from crdtmed.aggregates.patient import Allergy, Identifier, PatientRegister
+from crdtmed.aggregates.patient import Allergy, Identifier, PatientRegister, care_sites_of
 from crdtmed.aggregates.prescription import PrescriptionStatus
 from crdtmed.aggregates.prescription_draft import Dose, Timing
 from crdtmed.aggregates.reconciliation_session import HomeMedication, SessionItem, SessionRegister, SessionStatus
@@ -30,6 +30,7 @@ from crdtmed.codec import encode
 from crdtmed.contract import Kind
 from crdtmed.documents import DocumentKind
 from crdtmed.limits import MAX_KEY_CHARS
+from crdtmed.policies.server_authoritative import NIL
 from crdtmed.reasons import StockShort
 from tests.aggregates.contents import dispenses, signed
 from tests.aggregates.test_mar_view import prescription
@@ -185,3 +186,13 @@ def test_a_status_is_one_of_those_declared() -> None:
         encode_register(changed(ORDER, status="cancelled"))
     assert caught.value.field == "status"
     assert PrescriptionStatus("on-hold") is PrescriptionStatus.ON_HOLD
+
+
+@pytest.mark.parametrize("sites", [(), ("ward-3",), ("ward-3", "pharmacy")])
+def test_the_care_sites_of_a_patient_are_read_alone(sites: tuple[str, ...]) -> None:
+    register = msgspec.structs.replace(PATIENT, care_sites=sites)
+    assert care_sites_of(encode_register(register)) == sites
+    assert care_sites_of(NIL) is None
+    for broken in (b"", b"\xc1", encode_register(SITE), encode_register(register)[:-1]):
+        with pytest.raises(msgspec.MsgspecError):
+            care_sites_of(broken)

@@ -18,6 +18,8 @@ class Mutant:
 GATES: Final = "relay/admission/gates.py"
 DISPENSING: Final = "relay/admission/dispensing.py"
 COMMIT: Final = "relay/commit.py"
+READING: Final = "relay/reading.py"
+ASKED_TWICE: Final = ("tests/relay/service/test_asked_twice.py",)
 ADMISSION: Final = ("tests/relay/admission",)
 COMMITTING: Final = (
     "tests/relay/service/test_commit.py",
@@ -396,5 +398,21 @@ MUTANTS: Final = (
     ),
     Mutant("registers_unseen", COMMIT, "random, careful=True)", "random)", COMMITTING),
     Mutant("others_forgotten", COMMIT, "live.version = version\n", "pass\n", COMMITTING),
+    Mutant(
+        "answered_twice", "relay/catching_up.py", "if answer.document in connection.wants:", "if False:", ASKED_TWICE
+    ),
+    Mutant("anothers_change", READING, "changes.get(row.id)", "next(iter(changes.values()), None)", COMMITTING),
+    Mutant("first_change_alone", READING, "row.position == 1 and", "row.position >= 1 and", COMMITTING),
+    Mutant("care_of_everybody", READING, "if not self._sites.isdisjoint(sites):", "if True:", COMMITTING),
+    Mutant("withdrawn_in_care", READING, "if sites is None:", "if register is None:", COMMITTING),
+    Mutant(
+        "change_of_any_position",
+        "relay/storage/queries.py",
+        """            CHANGE.c.position == b("position"),
+""",
+        """            CHANGE.c.position >= b("position"),
+""",
+        ("tests/relay/storage",),
+    ),
 )
 """Every mutant; each is caught, or gets a test."""

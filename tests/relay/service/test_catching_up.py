@@ -5,6 +5,7 @@ import pytest
 
 from crdtmed import keys
 from crdtmed.aggregates.patient import PatientRegister
+from crdtmed.aggregates.reconciliation_session import HomeMedication
 from crdtmed.documents import parse
 from crdtmed.replica import Replica
 from crdtmed.signed import DigestOf, DocumentDigests, Register, Signed, seal, unseal
@@ -121,6 +122,51 @@ def test_a_device_gets_what_its_grants_open(document: str, code: str | None) -> 
     world.now_ms += 40 * 3_600_000  # the grant has lapsed
     (answer,) = reader(world).answers(tablet.id, [Want(document, "", 0)]).each
     assert (answer.refused is None) is (document in ("directory", "formulary"))
+
+
+def test_what_is_answered_together_is_what_each_would_be_told_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.commit.COMPACT_AFTER", 3)
+    monkeypatch.setattr("relay.reading.SMALL_BYTES", 300)
+    world = World()
+    tablet = world.tablet()
+    names = [f"patient/q{number}" for number in range(150)]
+
+    def admit(batch: Batch) -> None:
+        register = batch.register("patient/p1", "patient")
+        assert isinstance(register, PatientRegister)
+        for number, name in enumerate(names):
+            sites = ("elsewhere",) if number % 7 == 3 else register.care_sites
+            home = tuple(HomeMedication(str(at), f"{at * at * 7919:0100}") for at in range(20 if number == 21 else 0))
+            put = msgspec.structs.replace(register, id=f"q{number}", care_sites=sites, home_medications=home)
+            batch.put(name, put)
+
+    def change(batch: Batch) -> None:
+        for name in names[::5]:
+            if name in names[::10]:
+                batch.withdraw(name, "patient")
+            else:
+                register = batch.register(name, "patient")
+                assert isinstance(register, PatientRegister)
+                batch.put(name, msgspec.structs.replace(register, name="Another Name"))
+
+    world.task(admit)
+    for _ in range(4):
+        world.task(change)
+    world.commit(world.push(tablet, DRAFTS, tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1"))))
+    wants = [
+        Want(f"{name}{end}", "", 0)
+        for name in (*names, "patient/nobody", "site/ward-a", "site/elsewhere", "patient/p1", "ward", "patient/")
+        for end in ("", "/drafts", "/log/2026-05")
+    ]
+    wants += [wants[0], wants[100]]
+    together = reader(world).answers(tablet.id, wants)
+    alone = [reader(world).answers(tablet.id, [want]).each for want in wants]
+    assert together.each == tuple(each for (each,) in alone)
+    assert reader(world).refusals(tablet.id, [want.document for want in wants]) == {
+        answer.document: answer.refused for answer in together.each if answer.refused is not None
+    }
+    kinds = [(answer.base is not None, answer.refused) for answer in together.each]
+    assert {(True, None), (False, None), (False, "unknown_document"), (False, "patient_not_in_care")} <= set(kinds)
 
 
 def test_a_long_catch_up_comes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

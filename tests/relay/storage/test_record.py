@@ -79,7 +79,8 @@ def statement(author: int, target: int, sid: bytes = b"\x01" * 10, number: int =
 
 def test_a_document_stands_where_it_was_advanced_to(record: Record) -> None:
     made = record.add_document("patient/p1", "aaaaaaaaaaaaaaaa")
-    assert (made.position, made.floor, made.epoch, made.snapshot) == (0, 0, "aaaaaaaaaaaaaaaa", None)
+    assert (made.position, made.floor, made.epoch, made.snapshot_position) == (0, 0, "aaaaaaaaaaaaaaaa", 0)
+    assert record.snapshot(made.id) is None
     record.advance(made.id, 3)
     assert record.documents() == {"patient/p1": 3}
     found = record.document("patient/p1")
@@ -114,7 +115,7 @@ def test_a_snapshot_lets_go_of_all_but_the_last_changes(record: Record) -> None:
     record.keep_snapshot(made.id, b"whole", 10, tail=4)
     found = record.document("patient/p1")
     assert found is not None
-    assert (found.snapshot, found.snapshot_position, found.floor) == (b"whole", 10, 6)
+    assert (record.snapshot(found.id), found.snapshot_position, found.floor) == (b"whole", 10, 6)
     assert record.changes(made.id, 0, 10) == [(at, bytes([at])) for at in (7, 8, 9, 10)]
 
 
@@ -167,8 +168,30 @@ def test_documents_that_are_there_are_found_among_many_names(record: Record, cou
     for name in there:
         record.add_document(name, "aaaaaaaaaaaaaaaa")
     record.add_document("formulary", "aaaaaaaaaaaaaaaa")
-    assert record.known_documents(names) == there
-    assert record.known_documents(["no document's name", *names]) == there
+    rows = {name: record.document(name) for name in there}
+    assert record.documents_named(names) == rows
+    assert record.documents_named(["no document's name", *names]) == rows
+
+
+def test_of_many_documents_the_small_first_changes_are_read_together(record: Record) -> None:
+    rows = [record.add_document(f"patient/p{number}", "aaaaaaaaaaaaaaaa") for number in range(70)]
+    for number, row in enumerate(rows):
+        record.add_change(row.id, 1 + number % 2, shake_256(b"%d" % number).digest(200 if number == 4 else 3))
+        record.add_change(row.id, 3, b"later")
+    found = record.first_changes([row.id for row in rows], 100)
+    assert found == {row.id: shake_256(b"%d" % at).digest(3) for at, row in enumerate(rows) if at % 2 == 0 and at != 4}
+    assert record.first_changes([], 100) == {}
+
+
+def test_a_register_is_found_in_those_of_many_documents_that_have_it(record: Record) -> None:
+    names = [f"patient/p{number}" for number in range(70)]
+    for number, name in enumerate(names):
+        row = record.add_document(name, "aaaaaaaaaaaaaaaa")
+        for key in ("patient", "site")[number % 3 : 2]:
+            record.put_register(row.id, key, 1, 5, bytes([number]))
+    found = record.registers_under("patient", [*names, "patient/nobody"])
+    assert found == {name: bytes([at]) for at, name in enumerate(names) if at % 3 == 0}
+    assert record.registers_under("patient", []) == {}
 
 
 def test_who_reads_everything_sees_what_was_put_in_front_of_it(record: Record) -> None:
