@@ -15,11 +15,9 @@ from crdtmed.codec import Undecodable, decoder, encode
 from crdtmed.limits import MAX_STATEMENT_BYTES
 from crdtmed.statement import signed_by
 
-BULK: Final = 32
-"""Statements in an item, from which on somebody else is asked; for fewer, asking takes longer than it saves."""
 SHARE: Final = 32
 """Statements in one question, some 2 ms of work."""
-MAX_OPEN: Final = 4
+MAX_OPEN: Final = 8
 """Questions that one process has at a time: enough to keep it busy while the loop does something else, and few, since
 those that the writer does not wait for were asked in vain."""
 MAX_FRAME_BYTES: Final = SHARE * (MAX_STATEMENT_BYTES + 64)
@@ -52,12 +50,16 @@ _read_found: Final = decoder(Found, MAX_FRAME_BYTES)
 class Check:
     """The signatures of one item: ``pairs`` of public key and signed statement, and of each what was found so far.
 
-    The loop alone fills it in, and nobody any more once the writer has ``taken`` it.
+    Of the first ``asked`` somebody was asked, for ``open`` of them there may still be an answer, and ``here`` were
+    checked by the relay's own process.  The loop alone fills it in, and nobody any more once the writer has ``taken``
+    it.
     """
 
     pairs: Sequence[tuple[bytes, bytes]]
     found: list[bool | None] = field(init=False)
     asked: int = 0
+    open: int = 0
+    here: int = 0
     taken: bool = False
 
     def __post_init__(self) -> None:
@@ -65,8 +67,17 @@ class Check:
 
     @property
     def answered(self) -> int:
-        """How many signatures somebody else has checked."""
-        return len(self.found) - self.found.count(None)
+        """How many signatures another process has checked."""
+        return len(self.found) - self.found.count(None) - self.here
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to wait for; some may have no answer even so, where a process has died."""
+        return not self.open and self.asked == len(self.pairs)
+
+
+Part = tuple[Check, int, int]
+"""Signatures of a check: from the first of these numbers on, up to and without the second."""
 
 
 def next_unasked(checks: deque[Check]) -> Check | None:
@@ -76,6 +87,46 @@ def next_unasked(checks: deque[Check]) -> Check | None:
             return checks[0]
         checks.popleft()
     return None
+
+
+def next_share(checks: deque[Check]) -> tuple[Part, ...]:
+    """The first signatures of which nobody was asked, `SHARE` at most, of as many checks as it takes; from now on
+    somebody is asked, who tells what was found (`tell`) or does not (`forgo`)."""
+    parts: list[Part] = []
+    left = SHARE
+    while left and (check := next_unasked(checks)) is not None:
+        first, check.asked = check.asked, min(check.asked + left, len(check.pairs))
+        parts.append((check, first, check.asked))
+        check.open += check.asked - first
+        left -= check.asked - first
+    return tuple(parts)
+
+
+def tell(parts: Sequence[Part], good: Sequence[bool]) -> None:
+    """Fills in what was found, one for each signature, unless the writer has taken it."""
+    at = 0
+    for check, first, end in parts:
+        if not check.taken:
+            check.found[first:end] = good[at : at + end - first]
+        at += end - first
+    forgo(parts)
+
+
+def forgo(parts: Sequence[Part]) -> None:
+    """There is no answer any more to wait for."""
+    for check, first, end in parts:
+        check.open -= end - first
+
+
+def check_here(parts: Sequence[Part]) -> None:
+    """Checks these signatures in this very process."""
+    tell(parts, [signed_by(*pair) for pair in _pairs(parts)])
+    for check, first, end in parts:
+        check.here += end - first
+
+
+def _pairs(parts: Sequence[Part]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple([pair for check, first, end in parts for pair in check.pairs[first:end]])
 
 
 class Cutter:
@@ -114,12 +165,11 @@ def answer(question: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
-    """A question under way: ``count`` signatures of a check from ``first`` on."""
+class _Question:
+    """A question under way, about so many signatures."""
 
     number: int
-    check: Check
-    first: int
+    parts: tuple[Part, ...]
     count: int
 
 
@@ -131,7 +181,7 @@ class Line:
 
     def __init__(self) -> None:
         self._cutter = Cutter()
-        self._open: deque[_Share] = deque()
+        self._open: deque[_Question] = deque()
         self._number = 0
 
     @property
@@ -144,13 +194,17 @@ class Line:
         """The number of the question that is open for longest, 0 where none is."""
         return self._open[0].number if self._open else 0
 
-    def ask(self, check: Check) -> bytes:
-        """The bytes that ask for the next share of a check."""
-        pairs = tuple(check.pairs[check.asked : check.asked + SHARE])
+    def ask(self, parts: tuple[Part, ...]) -> bytes:
+        """The bytes that ask about a share (`next_share`)."""
+        pairs = _pairs(parts)
         self._number += 1
-        self._open.append(_Share(self._number, check, check.asked, len(pairs)))
-        check.asked += len(pairs)
+        self._open.append(_Question(self._number, parts, len(pairs)))
         return _frame(Ask(self._number, pairs))
+
+    def hang_up(self) -> None:
+        """Nothing that is open will be answered any more."""
+        while self._open:
+            forgo(self._open.popleft().parts)
 
     def receive(self, data: bytes) -> None:
         """Fills in what is answered; raises `Garbled` for what answers no open question, with nothing of it taken."""
@@ -159,9 +213,8 @@ class Line:
                 found = _read_found(frame)
             except Undecodable as error:
                 raise Garbled(str(error)) from None
-            share = self._open[0] if self._open else None
-            if share is None or (found.number, len(found.good)) != (share.number, share.count):
+            due = self._open[0] if self._open else None
+            if due is None or (found.number, len(found.good)) != (due.number, due.count):
                 raise Garbled(f"an answer to {found.number} for {len(found.good)} statements, which is not due")
             self._open.popleft()
-            if not share.check.taken:
-                share.check.found[share.first : share.first + share.count] = found.good
+            tell(due.parts, found.good)

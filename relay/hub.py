@@ -44,9 +44,10 @@ NOTES: Final = 1_000
 
 
 class Hub:
-    """Connections, subscriptions and waiting work of one relay."""
+    """Connections, subscriptions and waiting work of one relay; ``shared``: other processes may check signatures."""
 
-    def __init__(self, identity: Identity, random: RandomBytes) -> None:
+    def __init__(self, identity: Identity, random: RandomBytes, shared: bool = False) -> None:
+        self.shared = shared
         self.identity = identity
         self.random = random
         self.connections: dict[int, Connection] = {}
@@ -223,7 +224,7 @@ class Hub:
         item: Spoken,
         publics: dict[str, bytes] | None = None,
     ) -> None:
-        judge = to_judge(item, publics or {connection.device: connection.public})
+        judge = to_judge(item, publics or {connection.device: connection.public}, self.shared)
         self.inbox.append(judge)
         if judge.check is not None:
             self.checks.append(judge.check)

@@ -16,7 +16,7 @@ from crdtmed.limits import ITEM_BYTES
 from crdtmed.statement import signed_by
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
-from relay.checks import BULK, Check
+from relay.checks import Check
 from relay.items import HandBack, Push, Request, Spoken
 from relay.reading import Reader
 from relay.session_events import Said
@@ -71,27 +71,48 @@ class Judge(msgspec.Struct, frozen=True):
     check: Check | None = None
 
 
-def to_judge(item: Spoken, publics: dict[str, bytes]) -> Judge:
-    """What waits to be judged; in bulk, it can be verified elsewhere."""
+def to_judge(item: Spoken, publics: dict[str, bytes], shared: bool) -> Judge:
+    """What waits to be judged; ``shared``: its signatures may be checked by other processes."""
     said = _said(item)
     count = len(said)
     size = len(item.raw) if isinstance(item, Push) else sum([len(one.signed.encoded) for one in said])
-    return Judge(item, publics, count, ITEM_BYTES + size, Check(_pairs(item, publics)) if count >= BULK else None)
+    return Judge(item, publics, count, ITEM_BYTES + size, Check(_pairs(item, publics)) if shared and said else None)
 
 
 def verified_elsewhere(judge: Judge) -> int:
-    """How many of them were verified by another process."""
+    """How many of its signatures were checked by another process."""
     return 0 if judge.check is None else judge.check.answered
 
 
-def take(inbox: deque[Judge], most: int) -> list[Judge]:
+def unchecked(judge: Judge) -> int:
+    """How many of its signatures nobody has checked yet."""
+    return judge.statements if judge.check is None else judge.check.found.count(None)
+
+
+def checked(inbox: deque[Judge], enough: int) -> tuple[int, bool]:
+    """How many statements at the front have nothing to wait for, counted up to ``enough``; and whether all have."""
+    count = 0
+    for judge in inbox:
+        if not _is_done(judge):
+            return count, False
+        if count >= enough:
+            return count, False
+        count += judge.statements or 1
+    return count, True
+
+
+def _is_done(judge: Judge) -> bool:
+    return judge.check is None or judge.check.done
+
+
+def take(inbox: deque[Judge], most: int, done: bool = False) -> list[Judge]:
     """The first of what waits, about ``most`` statements; at least one item, and one without statements counts as one.
 
-    What nobody has verified yet is left to whoever takes it.
+    ``done``: only as far as there is nothing to wait for.  What nobody has verified yet is left to whoever takes it.
     """
     taken: list[Judge] = []
     count = 0
-    while inbox:
+    while inbox and (not done or _is_done(inbox[0])):
         count += inbox[0].statements or 1
         if taken and count > most:
             break

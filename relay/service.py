@@ -1,6 +1,7 @@
 """The relay as a running thing: one thread that verifies and writes, one that reads, and the loop between them.
 
-What comes in bulk is verified by other processes meanwhile, as far as they are quick enough (`relay.verifiers`).
+Where much waits, other processes check its signatures (`relay.verifiers`), as far as they are quick enough
+(`relay.pace`).
 `Service` is everything but the sockets (`relay.app`): it runs the hub's jobs on threads and brings their results back
 to the loop.  Nothing is told to anybody before the commit that it belongs to has returned.
 """
@@ -16,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.batch import Batch
+from relay.checks import check_here, next_share, next_unasked
 from relay.commit import commit_batch
 from relay.connection import Connection, Peer
 from relay.executors import Here, Ran, cores
@@ -25,11 +27,12 @@ from relay.identity.leases import Terms
 from relay.identity.port import RandomBytes
 from relay.identity.service import open_identity
 from relay.items import Task
-from relay.jobs import Judge, Read, Slow, Write, read_all, take, verified_elsewhere
+from relay.jobs import Judge, Read, Slow, Write, read_all, take, unchecked, verified_elsewhere
 from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
 from relay.own_documents import write_directory
+from relay.pace import FEW, FEW_ALONE, LATE_S, MOST, Pace, Step, is_more
 from relay.reading import Reader
 from relay.results import did_read, did_slow, did_write, fail, log_judged, looked, settle
 from relay.storage.record import SqlRecord
@@ -43,19 +46,6 @@ LOG: Final = logging.getLogger(NAME)
 POLL_S: Final = 0.25
 TICK_S: Final = 1.0
 READS_A_HOP: Final = 64
-FEW: Final = 8
-"""So many statements are verified and committed on the loop itself while nothing else is written and the disk is quick:
-that saves two hops between threads."""
-FEW_ALONE: Final = 256
-"""So many on a single core, where another thread takes as much time from the loop, and its hand-overs besides."""
-QUICK_S: Final = 0.005
-JUDGE_S: Final = 0.0002
-"""The disk is quick while the last commit took no longer than this, and that for each of its statements."""
-GATHER_S: Final = 0.001
-"""So soon after a commit the next one waits for company: a flush of the disk and a frame for every subscriber cost the
-same for one statement as for many.  After a pause nothing waits."""
-ENOUGH_BYTES: Final = 32_768
-"""With so much waiting, the next commit waits no longer."""
 
 T = TypeVar("T")
 
@@ -64,7 +54,7 @@ class Service:
     """A relay on the database at ``path``; `start` it on a loop, then hand it connections.
 
     ``now`` gives milliseconds since the Unix epoch, ``random`` cryptographic bytes; so many processes of ``verifiers``
-    check signatures of what comes in bulk.
+    check signatures where much waits.
     """
 
     def __init__(
@@ -91,16 +81,14 @@ class Service:
         commit_batch(record, self._writer.live, [Task(0, write_directory)], self.identity, now(), random)
         self._reading = open_sqlite(path, read_only=True)
         self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
-        self.hub: Final = Hub(self.identity, random)
-        self.verifiers: Final = Verifiers(verifiers, self.hub.checks)
+        self.hub: Final = Hub(self.identity, random, shared=verifiers > 0)
+        self.verifiers: Final = Verifiers(verifiers, self.hub.checks, self._heard)
         self._threads: dict[str, Executor] = {
             name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "slow")
         }
         self._here: Final = Here()
-        self._few = FEW if cores() > 1 else FEW_ALONE
-        self._quick = True
+        self._pace: Final = Pace(FEW if cores() > 1 else FEW_ALONE)
         self._busy: set[str] = set()
-        self._gather_until = 0.0
         self._pumping = False
         self._asking: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -199,7 +187,7 @@ class Service:
             slow = hub.slow.popleft()
             self._run("slow", slow.run, lambda result, error: did_slow(slow, result, error))
         self._pump_writer()
-        self.verifiers.feed()  # with what the writer has not just taken
+        self._ask_others()  # about what the writer has not just taken
 
     def _pump_writer(self) -> None:
         hub = self.hub
@@ -210,26 +198,63 @@ class Service:
             hub.writes.clear()
             self._run("write", lambda: self._writer.tasks(writes), partial(did_write, self.hub))
         elif hub.inbox and not self._gathering():
-            judges = take(hub.inbox, MAX_BATCH_STATEMENTS)
-            count = sum([judge.statements for judge in judges])
-            self.timings.verified(count, sum(map(verified_elsewhere, judges)))
-            if self._quick and count <= self._few:
-                self._at_once(judges)
-            else:
-                self._judge(judges)
+            match self._step():
+                case Step.ALL:
+                    self._take(take(hub.inbox, MAX_BATCH_STATEMENTS))
+                case Step.CHECKED:
+                    self._take(take(hub.inbox, MOST, done=True))
+                case Step.HELP:
+                    check_here(next_share(hub.checks))
+                    self._pump_soon()
+                case Step.WAIT:
+                    self._pump_later("late", LATE_S)
+
+    def _step(self) -> Step:
+        assert self._loop is not None
+        if self._stopping or not self.verifiers.some:
+            return Step.ALL
+        self._ask_others()
+        return self._pace.step(self.hub.inbox, self._loop.time(), next_unasked(self.hub.checks) is not None)
+
+    def _take(self, judges: list[Judge]) -> None:
+        count = sum([judge.statements for judge in judges])
+        self.timings.verified(count, sum(map(verified_elsewhere, judges)))
+        self._pace.took()
+        if self._pace.here(count, sum(map(unchecked, judges))):
+            self._at_once(judges)
+        else:
+            self._judge(judges)
+
+    def _ask_others(self) -> None:
+        """Asks other processes about what waits, where that is worth while; what was taken is dropped either way."""
+        if next_unasked(self.hub.checks) is not None and is_more(self.hub.inbox, FEW):
+            self.verifiers.feed()
+
+    def _heard(self) -> None:
+        """Something has changed with the other processes."""
+        if self._loop is not None and not self._stopping:
+            self._pump_soon()
 
     def _gathering(self) -> bool:
         """Whether the writer waits for company; the pump is called again when it has waited."""
         assert self._loop is not None
-        left = self._gather_until - self._loop.time()
-        if left <= 0 or self._stopping or self.hub.inbox_bytes >= ENOUGH_BYTES:
+        left = self._pace.gathers_s(self._loop.time(), self.hub.inbox_bytes)
+        if left <= 0 or self._stopping:
             return False
-        if "gather" not in self._timers:
-            self._timers["gather"] = self._loop.call_later(left, self._gathered)
+        self._pump_later("gather", left)
         return True
 
-    def _gathered(self) -> None:
-        del self._timers["gather"]
+    def _pump_later(self, name: str, after_s: float) -> None:
+        """Pumps after that time, once."""
+        assert self._loop is not None
+        if name not in self._timers:
+            self._timers[name] = self._loop.call_later(after_s, self._waited, name)
+
+    def _waited(self, name: str) -> None:
+        assert self._loop is not None
+        del self._timers[name]
+        if name == "late":
+            self._pace.waited(self._loop.time(), in_vain="write" not in self._busy and bool(self.hub.inbox))
         self.pump()
 
     def _judge(self, judges: list[Judge]) -> None:
@@ -288,15 +313,15 @@ class Service:
 
     def _did_commit(self, judges: Sequence[Judge], done: list[Committed] | None, error: BaseException | None) -> None:
         assert self._loop is not None
-        self._gather_until = self._loop.time() + GATHER_S
         for each in done or [Committed(judges, None, error, 0.0)]:
             outcome = each.outcome
+            count = sum([judge.statements for judge in each.judges])
+            self._pace.committed(self._loop.time(), None if outcome is None else each.took_s, count)
             if outcome is None:
                 self.timings.failed += 1
                 LOG.error("a commit failed", exc_info=each.error)
                 self.hub.failed(each.judges)
                 continue
-            self._quick = each.took_s <= QUICK_S + JUDGE_S * sum([judge.statements for judge in each.judges])
             began = time.monotonic()
             self.hub.settled(each.judges, outcome)
             self.timings.commit.observe(each.took_s)

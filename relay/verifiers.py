@@ -11,11 +11,11 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
-from relay.checks import MAX_OPEN, Check, Garbled, Line, next_unasked
+from relay.checks import MAX_OPEN, Check, Garbled, Line, Part, next_share, next_unasked
 from relay.logs import event
 
 MAX_AUTOMATIC: Final = 4
@@ -54,7 +54,7 @@ class Verifier(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        self._owner.feed()
+        self._owner.heard()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -62,20 +62,25 @@ class Verifier(asyncio.Protocol):
         except Garbled:
             self._owner.ended(self, "garbled")
         else:
-            self._owner.feed()
+            self._owner.heard()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.ended(self, self._why)
 
     @property
+    def connected(self) -> bool:
+        """Whether there is a line to it."""
+        return self._transport is not None
+
+    @property
     def free(self) -> bool:
         """Whether it takes another question."""
-        return self._transport is not None and self.line.open < MAX_OPEN
+        return self.connected and self.line.open < MAX_OPEN
 
-    def ask(self, check: Check) -> None:
-        """Asks for the next share of a check."""
+    def ask(self, share: tuple[Part, ...]) -> None:
+        """Asks about a share."""
         assert self._transport is not None
-        self._transport.write(self.line.ask(check))
+        self._transport.write(self.line.ask(share))
 
     def tick(self, passed_s: float) -> None:
         """So much time has passed; kills the process where one question had no answer for `ANSWER_S`.
@@ -92,6 +97,7 @@ class Verifier(asyncio.Protocol):
 
     def end(self) -> None:
         """Ends it at once: it holds nothing that could be lost."""
+        self.line.hang_up()
         self.process.kill()
         if self._transport is not None:
             self._transport.abort()
@@ -100,9 +106,11 @@ class Verifier(asyncio.Protocol):
 
 
 class Verifiers:
-    """So many processes, which are asked about ``checks``, the first first, as long as they stand unanswered in it."""
+    """So many processes, which are asked about ``checks``, the first first; ``heard`` is called when one of them has
+    begun, has answered or has ended."""
 
-    def __init__(self, count: int, checks: deque[Check]) -> None:
+    def __init__(self, count: int, checks: deque[Check], heard: Callable[[], None]) -> None:
+        self.heard: Final = heard
         self._count: Final = count
         self._checks: Final = checks
         self._restarts = RESTARTS
@@ -116,13 +124,16 @@ class Verifiers:
 
     def feed(self) -> None:
         """Asks those that are free, as long as there is something to ask."""
-        if not self._count:
-            self._checks.clear()
-        while (check := next_unasked(self._checks)) is not None:
+        while next_unasked(self._checks) is not None:
             free = [each for each in self.all if each.free]
             if not free:
                 return
-            min(free, key=lambda each: each.line.open).ask(check)
+            min(free, key=lambda each: each.line.open).ask(next_share(self._checks))
+
+    @property
+    def some(self) -> bool:
+        """Whether there is one that can be asked, or was."""
+        return any(each.connected for each in self.all)
 
     def tick(self, passed_s: float) -> None:
         """So much time has passed for the loop; call it every second or so.
@@ -145,6 +156,7 @@ class Verifiers:
         if verifier in self.all:
             self.all.remove(verifier)
             verifier.end()
+            self.heard()
             self._again(why)
 
     def _again(self, why: str) -> None:

@@ -34,6 +34,7 @@ VERIFYING: Final = (
     "tests/relay/service/test_verifying.py",
     "tests/relay/service/test_failing_verifiers.py",
 )
+PACE: Final = ("tests/relay/test_pace.py", *VERIFYING)
 DEVICE: Final = ("tests/device",)
 CORE: Final = (
     "tests/test_statement.py",
@@ -99,18 +100,24 @@ MUTANTS: Final = (
     Mutant(
         "answer_to_another_question",
         "relay/checks.py",
-        "(found.number, len(found.good)) != (share.number, share.count)",
-        "len(found.good) != share.count",
+        "(found.number, len(found.good)) != (due.number, due.count)",
+        "len(found.good) != due.count",
         VERIFYING,
     ),
     Mutant(
         "answer_at_another_place",
         "relay/checks.py",
-        "found[share.first : share.first + share.count] =",
-        "found[: share.count] =",
+        "check.found[first:end] = good[at : at + end - first]",
+        "check.found[first:end] = good[: end - first]",
         VERIFYING,
     ),
-    Mutant("answer_after_all", "relay/checks.py", "if not share.check.taken:", "if True:", VERIFYING),
+    Mutant(
+        "answer_after_all",
+        "relay/checks.py",
+        "        if not check.taken:\n            check.found",
+        "        if True:\n            check.found",
+        VERIFYING,
+    ),
     Mutant("verifier_unburied", "relay/verifiers.py", "        self.process.wait()\n", "", VERIFYING),
     Mutant("verifier_for_ever", "relay/verifiers.py", "        if self._restarts:\n", "        if True:\n", VERIFYING),
     Mutant(
@@ -125,6 +132,30 @@ MUTANTS: Final = (
         "relay/verifiers.py",
         "self._waited_s + passed_s if oldest == self._oldest else 0.0",
         "self._waited_s + passed_s",
+        VERIFYING,
+    ),
+    Mutant(
+        "hang_up_unnoticed", "relay/checks.py", "forgo(self._open.popleft().parts)", "self._open.popleft()", VERIFYING
+    ),
+    Mutant(
+        "own_work_for_others",
+        "relay/checks.py",
+        "        check.here += end - first\n",
+        "        pass\n",
+        VERIFYING,
+    ),
+    Mutant(
+        "taken_unchecked", "relay/jobs.py", "while inbox and (not done or _is_done(inbox[0])):", "while inbox:", PACE
+    ),
+    Mutant("waits_without_helping", "relay/pace.py", "Step.HELP if unasked else", "", PACE),
+    Mutant("waits_for_ever", "relay/pace.py", "if self.late >= LATE_TIMES:", "if False:", PACE),
+    Mutant("alone_for_ever", "relay/pace.py", "if now_s < self.alone_until_s:", "if self.alone_until_s > 0:", PACE),
+    Mutant("few_are_asked_about", "relay/pace.py", "if not is_more(inbox, FEW) and", "if False and", PACE),
+    Mutant(
+        "checks_are_kept",
+        "relay/service.py",
+        "if next_unasked(self.hub.checks) is not None and is_more(self.hub.inbox, FEW):",
+        "if is_more(self.hub.inbox, FEW):",
         VERIFYING,
     ),
     Mutant("verifiers_untimed", "relay/service.py", "        self.verifiers.tick(TICK_S)\n", "", VERIFYING),

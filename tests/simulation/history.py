@@ -320,7 +320,7 @@ def play(plan: Plan, *, log: bool = False) -> Result:
                 patch("relay.live.LIVE_REGISTERS", plan.live_registers),
                 patch("relay.reading.BASE_CACHE_BYTES", plan.base_cache),
                 # Neither whether the disk counts as quick nor its cores must depend on the machine that plays.
-                patch("relay.service.QUICK_S", plan.quick_s),
+                patch("relay.pace.QUICK_S", plan.quick_s),
                 patch("relay.service.cores", lambda: plan.cores),
                 patch("crdtmed.device.engine_core.LIVE_DOCUMENTS", plan.live_documents),
             )

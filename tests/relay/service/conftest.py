@@ -1,6 +1,6 @@
 """A relay that runs, with devices on real sockets, for one test."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -8,9 +8,7 @@ import pytest
 
 from relay import verifiers
 from relay.app import serving
-from relay.jobs import Judge
 from relay.service import Service
-from relay.writer import Committed, Writer
 from tests.relay.service.flushes import Busy
 from tests.relay.world import World
 
@@ -41,15 +39,8 @@ def running(tmp_path: Path) -> Running:
 
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
-    """A writer that is held, and processes that are started anew at once."""
-    made, commit = Busy(), Writer.commit
-
-    def held(self: Writer, judges: Sequence[Judge], begun: bool = False) -> list[Committed]:
-        made.came.set()
-        made.may.wait(60)
-        return commit(self, judges, begun)
-
-    monkeypatch.setattr(Writer, "commit", held)
+    """A writer that can be held (`occupy`), and processes that are started anew at once."""
+    made = Busy()
     monkeypatch.setattr(verifiers, "RESTART_S", 0.0)
     yield made
     made.may.set()

@@ -1,4 +1,4 @@
-"""Pushes in bulk to a relay whose writer is kept busy, and the processes that check their signatures meanwhile."""
+"""Many pushes to a relay whose writer is kept busy, and the processes that check their signatures meanwhile."""
 
 import asyncio
 import threading
@@ -8,13 +8,14 @@ from pathlib import Path
 
 from crdtmed.statement import SignedStatement
 from crdtmed.wire import frames
+from relay.batch import Batch
 from relay.checks import MAX_OPEN, SHARE, Check
 from relay.service import Service
 from tests.relay.probe import Probe
 from tests.relay.service.stories import DRAFTS
 
-FIRST = 20
-"""Statements of the push that keeps the writer busy: too many for the loop, too few for another process."""
+MANY = 40
+"""Statements that are too many for the loop to verify and commit at once."""
 
 
 async def until(reached: Callable[[], bool]) -> None:
@@ -25,10 +26,11 @@ async def until(reached: Callable[[], bool]) -> None:
 
 @dataclass
 class Busy:
-    """A writer that stands before its first commit until it is let go."""
+    """A task that keeps the writer until it is let go."""
 
     came: threading.Event = field(default_factory=threading.Event)
     may: threading.Event = field(default_factory=threading.Event)
+    task: asyncio.Future[None] | None = None
 
 
 def spoilt(said: SignedStatement) -> SignedStatement:
@@ -45,11 +47,15 @@ async def send(probe: Probe, count: int, forged: int | None = None, client: int 
     return [each.statement.ref for each in said]
 
 
-async def occupy(busy: Busy, probe: Probe) -> list[str]:
-    """Keeps the writer busy with a push, until it is let go."""
-    refs = await send(probe, FIRST)
+async def occupy(busy: Busy, service: Service) -> None:
+    """Keeps the writer busy until it is let go."""
+
+    def hold(batch: Batch) -> None:
+        busy.came.set()
+        busy.may.wait(60)
+
+    busy.task = asyncio.ensure_future(service.write(hold))
     await until(busy.came.is_set)
-    return refs
 
 
 async def awake(service: Service) -> None:
@@ -57,12 +63,16 @@ async def awake(service: Service) -> None:
     check = Check([(b"", b"")] * SHARE * MAX_OPEN * len(service.verifiers.all))
     await until(lambda: all(each.free for each in service.verifiers.all))
     service.hub.checks.append(check)
-    service.verifiers.feed()
-    await until(lambda: check.answered == len(check.pairs))
+
+    def answered() -> bool:
+        service.verifiers.feed()  # which a pump does only where something waits
+        return check.answered == len(check.pairs)
+
+    await until(answered)
 
 
 def checks(service: Service) -> list[Check]:
-    """What waits for the writer in bulk."""
+    """What waits for the writer."""
     return [judge.check for judge in service.hub.inbox if judge.check is not None]
 
 

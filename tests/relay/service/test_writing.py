@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import relay.pace
 import relay.service
 from crdtmed.wire import frames
 from relay.jobs import Judge
@@ -93,7 +94,7 @@ def test_on_a_single_core_the_loop_does_the_writing(
 ) -> None:
     """Unless the disk is slow: then a thread waits for it, and the loop goes on."""
     monkeypatch.setattr(relay.service, "cores", lambda: cores)
-    monkeypatch.setattr(relay.service, "QUICK_S", 60.0)
+    monkeypatch.setattr(relay.pace, "QUICK_S", 60.0)
     threads: list[str] = []
     commit = Writer.commit
 
@@ -108,7 +109,7 @@ def test_on_a_single_core_the_loop_does_the_writing(
         async with running.up() as service, Probe(one, running.port) as a:
             await a.subscribe(DRAFTS)
             for quick_s, count in ((60.0, 20), (60.0, 1), (-1.0, 1), (-1.0, 1)):
-                monkeypatch.setattr(relay.service, "QUICK_S", quick_s)
+                monkeypatch.setattr(relay.pace, "QUICK_S", quick_s)
                 doses = [one.dose("p1", "rx1") for _ in range(count)]
                 await a.send(frames.Push(DRAFTS, one.into_drafts(DRAFTS, 9, *doses)))
                 for dose in doses:
@@ -120,12 +121,12 @@ def test_on_a_single_core_the_loop_does_the_writing(
     assert [name == main for name in threads] == [cores == 1, True, True, False]
 
 
-@pytest.mark.parametrize("quick_s", [relay.service.QUICK_S, -1.0], ids=["quick disk", "slow disk"])
+@pytest.mark.parametrize("quick_s", [relay.pace.QUICK_S, -1.0], ids=["quick disk", "slow disk"])
 def test_what_arrives_soon_after_a_commit_is_committed_together(
     running: Running, monkeypatch: pytest.MonkeyPatch, quick_s: float
 ) -> None:
-    monkeypatch.setattr(relay.service, "QUICK_S", quick_s)
-    monkeypatch.setattr(relay.service, "GATHER_S", 0.2)
+    monkeypatch.setattr(relay.pace, "QUICK_S", quick_s)
+    monkeypatch.setattr(relay.pace, "GATHER_S", 0.2)
     tablets = [running.world.tablet() for _ in range(4)]
 
     async def story() -> None:
