@@ -15,7 +15,6 @@ from pycrdt import Array, Doc, Map
 from crdtmed.dictionary import DICTIONARY
 from crdtmed.signed import RelayKey, read
 from crdtmed.trust import RELAY
-from crdtmed.wire.frames import Want
 from relay.identity.rows import entries
 from relay.storage.record import SqlRecord
 from relay.storage.verify import Keys, verify_record
@@ -196,8 +195,8 @@ def _documents(it: "History") -> dict[str, Any]:
 
 def _base(reader: Any, name: str) -> bytes | None:
     with reader._moment():
-        answer = reader._answer(Want(name, "", 0))
-    update: bytes | None = answer.base.update if answer.base is not None else None
+        row = reader._record.document(name)
+        update: bytes | None = None if row is None else reader._base(row, None)[0].update
     return update
 
 
