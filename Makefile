@@ -57,9 +57,9 @@ check: $(STAMP) ## formatting, lint, strict types; changes nothing
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy --strict $(SOURCES)
 
-bench: $(STAMP) ## measure speed, a few minutes; PEERS=1 installs others and compares; SPREAD=1 ROUNDS=n OUT=file
+bench: $(STAMP) ## measure speed, a few minutes; PEERS=1 installs others and compares; ROUNDS=n OUT=file
 	$(BIN)/python -m bench --rounds $(or $(ROUNDS),$(if $(PEERS),3,1)) --out $(or $(OUT),bench-results.json) \
-	  $(if $(SPREAD),--spread) $(if $(PEERS),--peers jazz$(,)hocuspocus$(,)pycrdt)
+	  $(if $(PEERS),--peers jazz$(,)hocuspocus$(,)pycrdt)
 
 format: $(STAMP) ## rewrite the sources in the house format
 	$(BIN)/ruff format $(SOURCES)

@@ -18,7 +18,9 @@ from bench import peers, report
 from bench.process import SPREAD, python
 from bench.run import RUNS
 
-WORKS: Final = ("w1", "w2", "w2c", "w3", "w3b", "w5", "w5s", "w6")
+ALL_CORES: Final = "+"
+"""Behind a workload's name: every server has all cores, not one of its own."""
+WORKS: Final = ("w1", "w1+", "w2", "w2+", "w2c", "w3", "w3b", "w5", "w5s", "w6")
 ALONE: Final = ("w5", "w5s", "w6")
 """Ours alone has these; beside other peers they are measured in the first round only."""
 OWN: Final = ("ours", "bare")
@@ -30,9 +32,12 @@ def main() -> int:
     """Runs what the command line asks for; 1 where a run failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured, in turn")
-    parser.add_argument("--works", default=",".join(WORKS), help="workloads, separated by commas")
+    parser.add_argument(
+        "--works",
+        default=",".join(WORKS),
+        help=f"workloads, separated by commas; with {ALL_CORES} behind it, every server has all cores",
+    )
     parser.add_argument("--peers", default="", help=f"other peers, separated by commas: {','.join(peers.NAMES)}")
-    parser.add_argument("--spread", action="store_true", help="every server has all cores, not one of its own")
     parser.add_argument("--out", type=Path, default=Path("bench-results.json"), help="the JSON file")
     parser.add_argument(
         "--table", type=Path, help="print the tables of an earlier run's JSON file, and measure nothing"
@@ -42,17 +47,19 @@ def main() -> int:
         _print(json.loads(asked.table.read_text(encoding="utf-8")))
         return 0
     names = [*OWN, *filter(None, asked.peers.split(","))]
+    works = asked.works.split(",")
+    unknown = {_plain(work) for work in works} - set(WORKS) | set(names) - {*OWN, *peers.NAMES}
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}: workloads are {', '.join(WORKS)}")
     if names[len(OWN) :]:
         peers.install()
-    if asked.spread:
-        os.environ[SPREAD] = "1"
-    made: dict[str, Any] = {"machine": machine() | {"spread": asked.spread}, "versions": versions(names), "runs": []}
+    made: dict[str, Any] = {"machine": machine(), "versions": versions(names), "runs": []}
     for number in range(asked.rounds):
-        for work in asked.works.split(","):
+        for work in works:
             if number and work in ALONE and len(names) > len(OWN):
                 continue
             for peer in names:
-                if (peer, work) in RUNS or peers.has(peer, work):
+                if (peer, _plain(work)) in RUNS or peers.has(peer, _plain(work)):
                     made["runs"].append(one(peer, work, number))
                     asked.out.write_text(json.dumps(made, indent=1), encoding="utf-8")
     _print(made)
@@ -67,10 +74,12 @@ def one(peer: str, work: str, number: int) -> dict[str, Any]:
     began = time.monotonic()
     made: dict[str, Any] = {"peer": peer, "work": work, "round": number, "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
-        own = (peer, work) in RUNS
-        argv = python("bench.run", peer, work, folder) if own else peers.command(peer, work, Path(folder))
+        plain = _plain(work)
+        own = (peer, plain) in RUNS
+        argv = python("bench.run", peer, plain, folder) if own else peers.command(peer, plain, Path(folder))
+        env = os.environ | ({SPREAD: "1"} if work != plain else {})
         try:
-            ran = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_S, check=True)  # noqa: S603 - commands of ours alone
+            ran = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_S, check=True, env=env)  # noqa: S603 - commands of ours alone
             made["found"] = json.loads(ran.stdout.splitlines()[-1])
         except subprocess.CalledProcessError as error:
             made["error"] = error.stderr.strip()[-2_000:]
@@ -78,6 +87,10 @@ def one(peer: str, work: str, number: int) -> dict[str, Any]:
             made["error"] = f"took more than {RUN_S:.0f} s"
     print(f"{peer} {work} round {number}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return made
+
+
+def _plain(work: str) -> str:
+    return work.removesuffix(ALL_CORES)
 
 
 def machine() -> dict[str, Any]:
@@ -106,8 +119,7 @@ def _print(made: dict[str, Any]) -> None:
         f"{about['date']}, {about['cores']} cores ({about['cpu']}), {about['memory_gb']} GB, {about['system']}, "
         f"load before {about['load_before']:.1f}\n"
     )
-    where = "all cores, the load's with them" if about.get("spread") else "one core, the load on another"
-    print(f"Every server on {where}.\n")
+    print("Every server on one core, the load on another; where it says all cores, on the load's too.\n")
     print(", ".join(f"{name} {number}" for name, number in made["versions"].items()) + "\n")
     print(report.table(made["runs"]) + "\n")
     print(report.goals(made["runs"]))

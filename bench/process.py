@@ -1,6 +1,6 @@
 """Servers under measurement: each in a process and on a core of its own, with its counters read from ``/proc``.
 
-With `SPREAD` in the environment a server has all cores, the load's included.
+With `SPREAD` in the environment a server has all cores, the load's with them.
 """
 
 import contextlib
