@@ -34,6 +34,14 @@ def subscribe(hub: Hub, connection: Connection, wants: Iterable[Want]) -> None:
     read_wants(hub, connection)
 
 
+def unsubscribe(hub: Hub, connection: Connection, documents: Iterable[str]) -> None:
+    """No more of these, nor what it still lacks of them."""
+    documents = tuple(documents)
+    hub.fanout.unwant(connection.id, documents)
+    for document in documents:
+        connection.wants.pop(document, None)
+
+
 def read_wants(hub: Hub, connection: Connection) -> None:
     """Reads for a connection what it lacks, one chunk at a time, while it takes what is sent."""
     if connection.reading or not connection.wants or connection.peer.waiting() > SEND_BUDGET_BYTES // 2:
@@ -45,8 +53,9 @@ def read_wants(hub: Hub, connection: Connection) -> None:
 
     def then(answers: Answers) -> None:
         connection.reading = False
-        left = {want.document: want for want in wants[len(answers.each) :]}
-        connection.wants = left | connection.wants
+        left = wants[len(answers.each) :]
+        still = {want.document: want for want in left if hub.fanout.wants(connection.id, want.document)}
+        connection.wants = still | connection.wants
         if connection.id in hub.connections:
             _answered(hub, connection, answers)
             read_wants(hub, connection)

@@ -193,7 +193,7 @@ class Hub:
             case Wanted(wants=wants):
                 catching_up.subscribe(self, connection, wants)
             case Unwanted(documents=documents):
-                self.fanout.unwant(connection.id, documents)
+                catching_up.unsubscribe(self, connection, documents)
             case Authenticated(device=device):
                 self.strangers.pop(connection.id, None)
                 former = self.devices.get(device)

@@ -75,6 +75,10 @@ class Pace:
         """How long the next commit waits for company; 0 or less where it does not."""
         return 0.0 if waiting_bytes >= ENOUGH_BYTES else self.committed_s + GATHER_S - now_s
 
+    def patience_s(self, now_s: float) -> float:
+        """In how long fewer than `MANY` are worth a commit; 0 or less where they are now."""
+        return self.committed_s + PATIENCE_S - now_s
+
     def step(self, inbox: deque[Judge], now_s: float, unasked: bool) -> Step:
         """What to do about ``inbox``, which is not empty, where other processes check signatures.
 
@@ -86,7 +90,7 @@ class Pace:
         if not is_more(inbox, FEW) and (first is None or not first.asked):
             return Step.ALL
         count, every = checked(inbox, MANY)
-        if every or count >= MANY or (count and now_s - self.committed_s >= PATIENCE_S):
+        if every or count >= MANY or (count and self.patience_s(now_s) <= 0):
             return Step.CHECKED
         return Step.HELP if unasked else Step.WAIT
 

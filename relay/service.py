@@ -82,7 +82,7 @@ class Service:
         self._reading = open_sqlite(path, read_only=True)
         self._reader = Reader(SqlRecord(self._reading), self.identity, now, random)
         self.hub: Final = Hub(self.identity, random, shared=verifiers > 0)
-        self.verifiers: Final = Verifiers(verifiers, self.hub.checks, self._heard)
+        self.verifiers: Final = Verifiers(verifiers, self.hub.checks, self._pump_soon)
         self._threads: dict[str, Executor] = {
             name: ThreadPoolExecutor(1, f"relay-{name}") for name in ("write", "read", "slow")
         }
@@ -204,17 +204,22 @@ class Service:
                 case Step.CHECKED:
                     self._take(take(hub.inbox, MOST, done=True))
                 case Step.HELP:
+                    self._pump_later("late", LATE_S)
                     check_here(next_share(hub.checks))
                     self._pump_soon()
                 case Step.WAIT:
                     self._pump_later("late", LATE_S)
+                    self._pump_later("patience", self._pace.patience_s(self._now_s()))
+
+    def _now_s(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()
 
     def _step(self) -> Step:
-        assert self._loop is not None
         if self._stopping or not self.verifiers.some:
             return Step.ALL
         self._ask_others()
-        return self._pace.step(self.hub.inbox, self._loop.time(), next_unasked(self.hub.checks) is not None)
+        return self._pace.step(self.hub.inbox, self._now_s(), next_unasked(self.hub.checks) is not None)
 
     def _take(self, judges: list[Judge]) -> None:
         count = sum([judge.statements for judge in judges])
@@ -230,31 +235,24 @@ class Service:
         if next_unasked(self.hub.checks) is not None and is_more(self.hub.inbox, FEW):
             self.verifiers.feed()
 
-    def _heard(self) -> None:
-        """Something has changed with the other processes."""
-        if self._loop is not None and not self._stopping:
-            self._pump_soon()
-
     def _gathering(self) -> bool:
         """Whether the writer waits for company; the pump is called again when it has waited."""
-        assert self._loop is not None
-        left = self._pace.gathers_s(self._loop.time(), self.hub.inbox_bytes)
+        left = self._pace.gathers_s(self._now_s(), self.hub.inbox_bytes)
         if left <= 0 or self._stopping:
             return False
         self._pump_later("gather", left)
         return True
 
     def _pump_later(self, name: str, after_s: float) -> None:
-        """Pumps after that time, once."""
+        """Pumps after that time, once; not where it is over."""
         assert self._loop is not None
-        if name not in self._timers:
+        if after_s > 0 and name not in self._timers:
             self._timers[name] = self._loop.call_later(after_s, self._waited, name)
 
     def _waited(self, name: str) -> None:
-        assert self._loop is not None
         del self._timers[name]
         if name == "late":
-            self._pace.waited(self._loop.time(), in_vain="write" not in self._busy and bool(self.hub.inbox))
+            self._pace.waited(self._now_s(), in_vain="write" not in self._busy and bool(self.hub.inbox))
         self.pump()
 
     def _judge(self, judges: list[Judge]) -> None:
@@ -312,11 +310,10 @@ class Service:
     # ---- back on the loop ---------------------------------------------------------------------------------------
 
     def _did_commit(self, judges: Sequence[Judge], done: list[Committed] | None, error: BaseException | None) -> None:
-        assert self._loop is not None
         for each in done or [Committed(judges, None, error, 0.0)]:
             outcome = each.outcome
-            count = sum([judge.statements for judge in each.judges])
-            self._pace.committed(self._loop.time(), None if outcome is None else each.took_s, count)
+            statements = sum([judge.statements for judge in each.judges])
+            self._pace.committed(self._now_s(), None if outcome is None else each.took_s, statements)
             if outcome is None:
                 self.timings.failed += 1
                 LOG.error("a commit failed", exc_info=each.error)

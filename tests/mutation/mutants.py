@@ -150,6 +150,35 @@ MUTANTS: Final = (
     Mutant("waits_without_helping", "relay/pace.py", "Step.HELP if unasked else", "", PACE),
     Mutant("waits_for_ever", "relay/pace.py", "if self.late >= LATE_TIMES:", "if False:", PACE),
     Mutant("alone_for_ever", "relay/pace.py", "if now_s < self.alone_until_s:", "if self.alone_until_s > 0:", PACE),
+    Mutant(
+        "helps_for_ever",
+        "relay/service.py",
+        """                case Step.HELP:
+                    self._pump_later("late", LATE_S)
+""",
+        """                case Step.HELP:
+""",
+        VERIFYING,
+    ),
+    Mutant(
+        "waits_while_it_stops",
+        "relay/service.py",
+        "if self._stopping or not self.verifiers.some:",
+        "if False:",
+        VERIFYING,
+    ),
+    Mutant("timers_go_on", "relay/service.py", "            timer.cancel()\n", "            pass\n", VERIFYING),
+    Mutant("late_for_good", "relay/service.py", "        self._pace.took()\n", "", VERIFYING),
+    Mutant(
+        "late_while_busy", "relay/service.py", '"write" not in self._busy and bool(self.hub.inbox)', "True", VERIFYING
+    ),
+    Mutant(
+        "late_once_is_late",
+        "relay/pace.py",
+        "self.late, self.alone_until_s = 0, now_s",
+        "self.alone_until_s = now_s",
+        PACE,
+    ),
     Mutant("few_are_asked_about", "relay/pace.py", "if not is_more(inbox, FEW) and", "if False and", PACE),
     Mutant(
         "checks_are_kept",
@@ -431,6 +460,20 @@ MUTANTS: Final = (
     Mutant("others_forgotten", COMMIT, "live.version = version\n", "pass\n", COMMITTING),
     Mutant(
         "answered_twice", "relay/catching_up.py", "if answer.document in connection.wants:", "if False:", ASKED_TWICE
+    ),
+    Mutant(
+        "left_and_wanted",
+        "relay/catching_up.py",
+        "        connection.wants.pop(document, None)\n",
+        "        pass\n",
+        ASKED_TWICE,
+    ),
+    Mutant(
+        "left_while_it_was_read",
+        "relay/catching_up.py",
+        "for want in left if hub.fanout.wants(connection.id, want.document)}",
+        "for want in left}",
+        ASKED_TWICE,
     ),
     Mutant("anothers_change", READING, "changes.get(row.id)", "next(iter(changes.values()), None)", COMMITTING),
     Mutant("first_change_alone", READING, "row.position == 1 and", "row.position >= 1 and", COMMITTING),

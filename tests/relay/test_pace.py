@@ -96,6 +96,8 @@ def test_who_waited_in_vain_again_and_again_goes_on_alone_for_a_while() -> None:
     assert it.step(inbox, NOW, unasked=False) is Step.ALL
     assert it.step(inbox, NOW + ALONE_S * 0.99, unasked=True) is Step.ALL
     assert it.step(inbox, NOW + ALONE_S, unasked=False) is Step.WAIT
+    it.waited(NOW + ALONE_S, in_vain=True)  # from the beginning again
+    assert it.step(inbox, NOW + ALONE_S, unasked=False) is Step.WAIT
 
 
 def test_a_commit_waits_for_company_after_another_one_and_not_with_enough() -> None:

@@ -10,13 +10,19 @@ import pytest
 import uvloop
 
 from crdtmed.verdict import Status
-from relay import verifiers
-from relay.checks import MAX_OPEN, SHARE, Check
+from relay import pace, verifiers
+from relay.checks import MAX_OPEN, SHARE, Check, Part, check_here
 from relay.verifiers import ANSWER_S
 from tests.relay.probe import Ended, Probe
 from tests.relay.service.conftest import Running
 from tests.relay.service.flushes import MANY, Busy, awake, checks, gone, occupy, send, until
 from tests.relay.service.stories import run
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of the processes passes as the test says and not otherwise."""
+    monkeypatch.setattr("relay.service.TICK_S", 3_600.0)
 
 
 def test_one_that_is_killed_in_the_middle_of_a_flush_costs_nothing_and_another_takes_its_place(
@@ -75,6 +81,101 @@ def test_the_writer_waits_for_none_for_long_and_a_push_that_follows_a_flush_is_j
 
     run(story)
     assert running.world.verify().findings == ()
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("helping", [False, True], ids=["waiting", "helping"])
+def test_the_writer_goes_on_alone_whether_it_waits_or_checks_what_goes_on_coming(
+    running: Running, busy: Busy, monkeypatch: pytest.MonkeyPatch, helping: bool
+) -> None:
+    monkeypatch.setattr(pace, "LATE_TIMES", 1)
+    monkeypatch.setattr(verifiers, "MAX_OPEN", 1)
+    one, checked = running.world.tablet(), 0
+
+    async def story() -> None:
+        async with running.up(verifiers=1) as service, Probe(one, service) as a:
+            await until(lambda: service.verifiers.some)
+            [it] = service.verifiers.all
+            await occupy(busy, service)
+            it.process.send_signal(signal.SIGSTOP)
+            refs = await send(a, SHARE)
+            await until(lambda: it.line.open == 1)
+
+            def more(share: Sequence[Part]) -> None:
+                """There is always something of which nobody was asked."""
+                nonlocal checked
+                checked += 1
+                check_here(share)
+                service.hub.checks.append(Check([(b"", b"")]))
+
+            monkeypatch.setattr("relay.service.check_here", more)
+            if helping:
+                service.hub.checks.append(Check([(b"", b"")]))
+            busy.may.set()
+            assert {(await a.verdict(ref)).status for ref in refs} == {Status.ACCEPTED}
+            assert service.timings.signatures == {"writer": SHARE, "verifiers": 0}
+            assert bool(checked) is helping
+
+    run(story)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("waiting", [False, True], ids=["at once", "while the writer waits"])
+def test_a_relay_that_stops_waits_for_nobody(
+    running: Running,
+    busy: Busy,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting: bool,
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    monkeypatch.setattr(pace, "LATE_TIMES", 1_000_000)
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(verifiers=1) as service:
+            a = Probe(one, service)
+            await a.dial()
+            await a.shake_hands()
+            await until(lambda: service.verifiers.some)
+            [it] = service.verifiers.all
+            await occupy(busy, service)
+            it.process.send_signal(signal.SIGSTOP)
+            await send(a, 2 * SHARE)
+            await until(lambda: it.line.open == 2)
+            busy.may.set()
+            if waiting:
+                await until(lambda: "late" in service._timers)
+        assert all(timer.cancelled() for timer in service._timers.values())
+
+    run(story, loop)
+    assert len(list(running.world.record.statements())) == 2 * SHARE
+    assert running.world.verify().findings == ()
+
+
+def test_only_what_is_waited_for_in_vain_counts(running: Running, busy: Busy) -> None:
+    one = running.world.tablet()
+
+    async def story() -> None:
+        async with running.up(verifiers=1) as service, Probe(one, service) as a:
+            await awake(service)
+
+            def late() -> int:
+                """So many times in vain, once more time has passed."""
+                service._timers["late"] = asyncio.get_running_loop().call_later(3_600, lambda: None)
+                service._waited("late")
+                return service._pace.late
+
+            assert late() == 0  # nothing waits
+            await occupy(busy, service)
+            refs = await send(a, SHARE)
+            await until(lambda: len(checks(service)) == 1)
+            assert late() == 0  # the writer has something to do
+            service._pace.late = 2
+            busy.may.set()
+            assert {(await a.verdict(ref)).status for ref in refs} == {Status.ACCEPTED}
+            assert service._pace.late == 0
+
+    run(story)
 
 
 # ---- that talk nonsense --------------------------------------------------------------------------------------------
@@ -141,12 +242,6 @@ def test_one_that_talks_nonsense_or_does_not_start_is_tried_a_few_times_and_done
 
 
 # ---- that answer nothing any more ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of the processes passes as the test says and not otherwise."""
-    monkeypatch.setattr("relay.service.TICK_S", 3_600.0)
 
 
 def codes(caplog: pytest.LogCaptureFixture) -> list[str]:
