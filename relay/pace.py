@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.jobs import Judge, checked
 
 FEW: Final = 8
@@ -20,8 +21,6 @@ FEW_ALONE: Final = 256
 """So many on a single core, where another thread takes as much time from the loop, and its hand-overs besides."""
 MANY: Final = 64
 """So many that are checked are worth a commit."""
-MOST: Final = 128
-"""So many that are checked are judged on the loop in one go, some 10 ms, and then others have their turn."""
 PATIENCE_S: Final = 0.003
 """So long after a commit fewer are worth the next one."""
 QUICK_S: Final = 0.005
@@ -106,7 +105,7 @@ class Pace:
 
     def here(self, count: int, unchecked: int) -> bool:
         """Whether so many statements are judged on the loop itself, with so many signatures still to be checked."""
-        return self.quick and (count <= self.few or (unchecked <= FEW and count <= MOST))
+        return self.quick and (count <= self.few or (unchecked <= FEW and count <= MAX_BATCH_STATEMENTS))
 
     def committed(self, now_s: float, took_s: float | None, count: int) -> None:
         """A commit of so many statements has ended; ``took_s`` None: it failed."""

@@ -32,7 +32,7 @@ from relay.knowledge.port import KnowledgeBase
 from relay.live import Live
 from relay.logs import NAME, event
 from relay.own_documents import write_directory
-from relay.pace import FEW, FEW_ALONE, LATE_S, MOST, Pace, Step, is_more
+from relay.pace import FEW, FEW_ALONE, LATE_S, Pace, Step, is_more
 from relay.reading import Reader
 from relay.results import did_read, did_slow, did_write, fail, log_judged, looked, settle
 from relay.storage.record import SqlRecord
@@ -199,10 +199,8 @@ class Service:
             self._run("write", lambda: self._writer.tasks(writes), partial(did_write, self.hub))
         elif hub.inbox and not self._gathering():
             match self._step():
-                case Step.ALL:
-                    self._take(take(hub.inbox, MAX_BATCH_STATEMENTS))
-                case Step.CHECKED:
-                    self._take(take(hub.inbox, MOST, done=True))
+                case Step.ALL | Step.CHECKED as step:
+                    self._take(take(hub.inbox, MAX_BATCH_STATEMENTS, done=step is Step.CHECKED))
                 case Step.HELP:
                     self._pump_later("late", LATE_S)
                     check_here(next_share(hub.checks))

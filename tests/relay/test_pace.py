@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmed.documents import parse
+from crdtmed.limits import MAX_BATCH_STATEMENTS
 from relay.checks import Check
 from relay.items import HandBack
 from relay.jobs import Judge, checked, take
@@ -19,7 +20,6 @@ from relay.pace import (
     JUDGE_S,
     LATE_TIMES,
     MANY,
-    MOST,
     PATIENCE_S,
     QUICK_S,
     Pace,
@@ -115,8 +115,8 @@ def test_a_commit_waits_for_company_after_another_one_and_not_with_enough() -> N
         (FEW, FEW, FEW, True),
         (FEW, FEW + 1, FEW + 1, False),
         (FEW, FEW + 1, FEW, True),
-        (FEW, MOST, 0, True),
-        (FEW, MOST + 1, 0, False),
+        (FEW, MAX_BATCH_STATEMENTS, 0, True),
+        (FEW, MAX_BATCH_STATEMENTS + 1, 0, False),
         (FEW_ALONE, FEW_ALONE, FEW_ALONE, True),
         (FEW_ALONE, FEW_ALONE + 1, 0, False),
     ],
@@ -149,7 +149,7 @@ def test_there_is_always_something_to_do_or_to_wait_for(inbox: list[Judge], ago_
     step = Pace(FEW, committed_s=NOW - ago_s).step(waiting, NOW, unasked)
     count, every = checked(waiting, 1_000)
     assert every is all(it.check is None or it.check.done for it in inbox)
-    taken = take(deque(inbox), MOST, done=step is Step.CHECKED)
+    taken = take(deque(inbox), MAX_BATCH_STATEMENTS, done=step is Step.CHECKED)
     assert taken == inbox[: len(taken)]
     if step is Step.CHECKED:
         assert taken
