@@ -93,9 +93,7 @@ def checked(inbox: deque[Judge], enough: int) -> tuple[int, bool]:
     """How many statements at the front have nothing to wait for, counted up to ``enough``; and whether all have."""
     count = 0
     for judge in inbox:
-        if not _is_done(judge):
-            return count, False
-        if count >= enough:
+        if count >= enough or not _is_done(judge):
             return count, False
         count += judge.statements or 1
     return count, True

@@ -1,6 +1,7 @@
 """Many pushes to a relay whose writer is kept busy, and the processes that check their signatures meanwhile."""
 
 import asyncio
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from crdtmed.wire import frames
 from relay.batch import Batch
 from relay.checks import MAX_OPEN, SHARE, Check
 from relay.service import Service
+from relay.verifiers import Verifier
 from tests.relay.probe import Probe
 from tests.relay.service.stories import DRAFTS
 
@@ -56,6 +58,15 @@ async def occupy(busy: Busy, service: Service) -> None:
 
     busy.task = asyncio.ensure_future(service.write(hold))
     await until(busy.came.is_set)
+
+
+async def stopped(busy: Busy, service: Service) -> Verifier:
+    """The one process that verifies, which has begun and is stopped now; the writer is kept busy."""
+    await until(lambda: service.verifiers.some)
+    [it] = service.verifiers.all
+    await occupy(busy, service)
+    it.process.send_signal(signal.SIGSTOP)
+    return it
 
 
 async def awake(service: Service) -> None:

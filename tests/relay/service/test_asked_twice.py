@@ -96,20 +96,19 @@ def test_what_is_sent_goes_on_from_what_was_sent(steps: list[int]) -> None:
     line = Line(World())
     world, hub, tablet = line.world, line.hub, line.holder.probe.tablet
     for step in (*steps, *[READ, TELL] * (2 * len(steps) + 4)):
-        match step:
-            case 0:
-                line.ask(DRAFTS)
-            case 1:
-                line.read()
-            case 2:
-                line.tell()
-            case 3:
-                update = tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1"))
-                hub.settled((), world.commit(world.push(tablet, DRAFTS, update, connection=99)))
-            case 4:
-                line.ask("patient/p1", DRAFTS)
-            case _:
-                line.say(frames.Unsubscribe((DRAFTS,)))
+        if step == ASK:
+            line.ask(DRAFTS)
+        elif step == ASK_BESIDE:
+            line.ask("patient/p1", DRAFTS)
+        elif step == LEAVE:
+            line.say(frames.Unsubscribe((DRAFTS,)))
+        elif step == COMMIT:
+            update = tablet.into_drafts(DRAFTS, 9, tablet.dose("p1", "rx1"))
+            hub.settled((), world.commit(world.push(tablet, DRAFTS, update, connection=99)))
+        elif step == READ:
+            line.read()
+        else:
+            line.tell()
         assert line.connection.wants.keys() <= hub.fanout.at.get(line.connection.id, {}).keys()
     row = world.record.document(DRAFTS)
     asked = [step for step in steps if step in (ASK, ASK_BESIDE, LEAVE)]

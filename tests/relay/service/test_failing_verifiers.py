@@ -15,7 +15,7 @@ from relay.checks import MAX_OPEN, SHARE, Check, Part, check_here
 from relay.verifiers import ANSWER_S
 from tests.relay.probe import Ended, Probe
 from tests.relay.service.conftest import Running
-from tests.relay.service.flushes import MANY, Busy, awake, checks, gone, occupy, send, until
+from tests.relay.service.flushes import MANY, Busy, awake, checks, gone, occupy, send, stopped, until
 from tests.relay.service.stories import run
 
 
@@ -61,9 +61,7 @@ def test_the_writer_waits_for_none_for_long_and_a_push_that_follows_a_flush_is_j
     async def story() -> None:
         async with running.up(verifiers=1) as service, Probe(one, service) as a, Probe(other, service) as b:
             await awake(service)
-            [it] = service.verifiers.all
-            await occupy(busy, service)
-            it.process.send_signal(signal.SIGSTOP)
+            it = await stopped(busy, service)
             flush = [await send(a, 2 * SHARE) for _ in range(1 + MAX_OPEN // 2)]
             [last] = await send(a, 1)
             [later] = await send(b, 1, client=8)
@@ -94,10 +92,7 @@ def test_the_writer_goes_on_alone_whether_it_waits_or_checks_what_goes_on_coming
 
     async def story() -> None:
         async with running.up(verifiers=1) as service, Probe(one, service) as a:
-            await until(lambda: service.verifiers.some)
-            [it] = service.verifiers.all
-            await occupy(busy, service)
-            it.process.send_signal(signal.SIGSTOP)
+            it = await stopped(busy, service)
             refs = await send(a, SHARE)
             await until(lambda: it.line.open == 1)
 
@@ -136,10 +131,7 @@ def test_a_relay_that_stops_waits_for_nobody(
             a = Probe(one, service)
             await a.dial()
             await a.shake_hands()
-            await until(lambda: service.verifiers.some)
-            [it] = service.verifiers.all
-            await occupy(busy, service)
-            it.process.send_signal(signal.SIGSTOP)
+            it = await stopped(busy, service)
             await send(a, 2 * SHARE)
             await until(lambda: it.line.open == 2)
             busy.may.set()
@@ -262,9 +254,7 @@ def test_one_that_hangs_is_killed_and_another_takes_its_place(
     async def story() -> None:
         async with running.up(verifiers=1) as service, Probe(one, service) as a:
             await awake(service)
-            [it] = service.verifiers.all
-            await occupy(busy, service)
-            it.process.send_signal(signal.SIGSTOP)
+            it = await stopped(busy, service)
             refs = await send(a, 2 * SHARE)
             await until(lambda: it.line.open == 2)
             service.verifiers.tick(ANSWER_S)  # it was asked just before

@@ -12,7 +12,7 @@ from relay import pace
 from relay.checks import SHARE, next_unasked
 from tests.relay.probe import Ended, Probe
 from tests.relay.service.conftest import Running
-from tests.relay.service.flushes import MANY, Busy, awake, checks, gone, occupy, send, until
+from tests.relay.service.flushes import MANY, Busy, awake, checks, gone, occupy, send, stopped, until
 from tests.relay.service.stories import run, write
 
 
@@ -111,10 +111,7 @@ def test_the_writer_checks_what_nobody_can_be_asked_about_before_it_waits(
 
     async def story() -> None:
         async with running.up(verifiers=1) as service, Probe(one, service) as a:
-            await until(lambda: service.verifiers.some)
-            [it] = service.verifiers.all
-            await occupy(busy, service)
-            it.process.send_signal(signal.SIGSTOP)
+            it = await stopped(busy, service)
             refs = await send(a, SHARE) + await send(a, 2 * SHARE)
             await until(lambda: it.line.open == 1 and len(checks(service)) == 2)
             first, second = checks(service)
