@@ -39,6 +39,24 @@ def _path() -> str:
     return os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
 
 
+def spawn() -> tuple["subprocess.Popen[bytes]", socket.socket]:
+    """A new process, and the relay's end of the line to it; raises `OSError` where there is no room for one."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - a command of the relay's own
+                COMMAND,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": _path()},
+            )
+        except OSError:
+            ours.close()
+            raise
+    return process, ours
+
+
 class Verifier(asyncio.Protocol):
     """One process and the line to it."""
 
@@ -173,23 +191,10 @@ class Verifiers:
 
     async def _start_one(self) -> None:
         try:
-            ours, theirs = socket.socketpair()
+            process, line = spawn()
         except OSError:
             self._again("not_started")
             return
-        with theirs:
-            try:
-                process = subprocess.Popen(  # noqa: S603 - a command of the relay's own
-                    COMMAND,
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=os.environ | {"PYTHONPATH": _path()},
-                )
-            except OSError:
-                ours.close()
-                self._again("not_started")
-                return
         verifier = Verifier(self, process)
         self.all.append(verifier)
-        await asyncio.get_running_loop().create_unix_connection(lambda: verifier, sock=ours)
+        await asyncio.get_running_loop().create_unix_connection(lambda: verifier, sock=line)

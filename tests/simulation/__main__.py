@@ -27,6 +27,7 @@ class Totals:
     moves: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
+    signatures: Counter[str] = field(default_factory=Counter)
     failures: list[int] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
@@ -36,6 +37,7 @@ class Totals:
         self.moves += result.moves
         self.faults += result.faults
         self.verdicts += result.reasons
+        self.signatures += result.signatures
         if result.complaints:
             self.failures.append(result.seed)
 
@@ -47,6 +49,7 @@ class Totals:
                 "device_hours": round(self.device_hours, 1),
                 "moves": self.moves,
                 "faults": dict(sorted(self.faults.items())),
+                "signatures": dict(sorted(self.signatures.items())),
                 "verdicts": dict(sorted(self.verdicts.items())),
                 "failures": sorted(self.failures),
                 "seconds": round(took_s, 1),

@@ -20,6 +20,7 @@ from crdtmed.limits import (
 from relay.hub import NOTES
 
 if TYPE_CHECKING:
+    from relay.jobs import Judge
     from tests.simulation.history import History
     from tests.simulation.tablet import Tablet
 
@@ -55,8 +56,19 @@ def _relay(it: "History") -> None:
         "what identity said": (live.known.count, it.plan.live_documents),
         "registers": (len(live.registers), it.plan.live_registers),
         "bytes of bases": (reader._held, it.plan.base_cache),
+        "items whose signatures are to be checked": (len(hub.checks), len(hub.inbox)),
+        "processes that check signatures": (len(service.verifiers.all), it.plan.help.processes),
     }
     _told(it, "the relay", sizes)
+    _goes_on(it, hub.inbox[0] if hub.inbox else None)
+
+
+def _goes_on(it: "History", first: "Judge | None") -> None:
+    """What was the first to be judged seconds ago is so no longer, whatever others do whom the relay has asked."""
+    stands = it.looking.get("first") is first
+    if first is not None and stands:
+        it.witness.complain(f"the relay has not judged {first.item} for seconds, and nothing is before it")
+    it.looking["first"] = first
 
 
 def _device(it: "History", tablet: "Tablet") -> None:
@@ -91,6 +103,8 @@ def nothing_left(it: "History") -> None:
     hub, online = service.hub, [each for each in it.tablets.values() if each.works]
     if hub.inbox_bytes or hub.inbox or hub.writes or hub.reads or hub.slow or hub.asks or service._asking:
         it.witness.complain("work is left at a relay that nobody asks for anything")
+    if any(each.line.open for each in service.verifiers.all):
+        it.witness.complain("a process was asked about signatures that nobody waits for, and is left alone with them")
     if len(hub.connections) > len(online) or len(hub.fanout.at) > len(online) or hub.strangers or hub.paused:
         it.witness.complain(f"{len(hub.connections)} connections are left for {len(online)} devices")
     for tablet in online:

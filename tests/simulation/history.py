@@ -5,7 +5,8 @@ import logging
 import sqlite3
 import tempfile
 from collections import Counter
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -23,6 +24,7 @@ from tests.simulation import tablet as tablets_of
 from tests.simulation.bounds import within
 from tests.simulation.checks import at_commit, at_the_end, documents_of
 from tests.simulation.disk import PowerCut
+from tests.simulation.helping import Helpers
 from tests.simulation.kept import holders
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Weather
@@ -51,6 +53,7 @@ class Result:
     moves: int
     faults: Counter[str]
     reasons: Counter[str]
+    signatures: Counter[str]
     trace: str
     ops: int
     log: tuple[str, ...] = ()
@@ -86,6 +89,7 @@ class History:
         self.witness = Witness(self._reading, lambda: self.relay.restores, log=[] if self.log else None)
         knowledge = Knowledge(Random(f"knowledge {plan.seed}"), plan.knowledge_trouble)
         self.relay = Relay(self.folder, Random(f"relay {plan.seed}"), self.now_ms, self.witness, knowledge)
+        self.relay.helpers = Helpers(plan.help, Random(f"helpers {plan.seed}"))
         self.relay.looks = lambda _: at_commit(self)
         for name, drift in zip(plan.devices, plan.drift, strict=True):
             weather = Weather(Random(f"weather {plan.seed} {name}"))
@@ -302,7 +306,6 @@ class History:
 
 def play(plan: Plan, *, log: bool = False) -> Result:
     """Plays a history; a failure of the software itself is a complaint like any other."""
-    logging.getLogger("crdtmed.relay").setLevel(logging.CRITICAL + 1)
     loop = VirtualLoop()
     unexpected: list[str] = []
     loop.set_exception_handler(lambda _, context: unexpected.append(_told(context)))
@@ -324,7 +327,7 @@ def play(plan: Plan, *, log: bool = False) -> Result:
                 patch("relay.service.cores", lambda: plan.cores),
                 patch("crdtmed.device.engine_core.LIVE_DOCUMENTS", plan.live_documents),
             )
-            with it.relay.seams(), seams, ExitStack() as stack:
+            with it.relay.seams(), seams, _silent("crdtmed.relay"), ExitStack() as stack:
                 for limit in limits:
                     stack.enter_context(limit)
                 asyncio.set_event_loop(None)
@@ -346,12 +349,25 @@ def play(plan: Plan, *, log: bool = False) -> Result:
         tuple(it.witness.complaints),
         hours,
         it.moves,
-        it.faults,
+        it.faults + it.relay.helpers.seen,
         it.witness.reasons,
+        it.relay.signatures,
         it.witness.trace.hexdigest(),
         len(plan.ops),
         tuple(it.witness.log or ()),
     )
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Nothing goes to that log."""
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _told(context: dict[str, Any]) -> str:

@@ -49,6 +49,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.virtual_s
 
+    async def create_unix_connection(  # type: ignore[override]  # of its many arguments the one that is used
+        self, protocol_factory: Callable[[], Any], *, sock: Any
+    ) -> tuple[Any, Any]:
+        # The other end lives in the same history: whatever stands for the line knows it.
+        protocol = protocol_factory()
+        await sock.connected(protocol)
+        return sock, protocol
+
     def call_soon_threadsafe(  # type: ignore[override]  # typeshed ties the arguments to the callback
         self, callback: Callable[..., Any], *args: Any, context: Any = None
     ) -> asyncio.Handle:

@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 from crdtmed.limits import BASE_CACHE_BYTES, LIVE_DOCUMENTS, LIVE_REGISTERS
+from tests.simulation.helping import Help, drawn
 from tests.simulation.people import MOVES
 from tests.simulation.rogue import ATTACKS
 from tests.simulation.setting import DEVICES, WORKS
@@ -61,6 +62,7 @@ class Plan:
     base_cache: int
     quick_s: float
     cores: int
+    help: Help
 
     def only(self, kept: frozenset[int]) -> "Plan":
         """The same with nothing happening but these operations."""
@@ -82,16 +84,16 @@ def plan(seed: int, *, brief: bool = False) -> Plan:
     attacks = [name for name in ATTACKS if random.random() < 0.3]
     moves = random.randrange(6, 25) if brief else random.randrange(25, 110)
     wanted = random.choices(list(weights), list(weights.values()), k=moves)
-    drawn = [
+    happens = [
         *wanted,
         *random.choices(faults, k=random.randrange(2, 8 if brief else 25) if faults else 0),
         *random.choices(attacks, k=random.randrange(1, 4 if brief else 12) if attacks else 0),
     ]
-    times = sorted(_bursts(random, hours * 3_600, len(drawn)))
-    random.shuffle(drawn)
+    times = sorted(_bursts(random, hours * 3_600, len(happens)))
+    random.shuffle(happens)
     ops = tuple(
         Op(index, at, what, _where(random, what, devices), random.getrandbits(48))
-        for index, (at, what) in enumerate(zip(times, drawn, strict=True))
+        for index, (at, what) in enumerate(zip(times, happens, strict=True))
     )
     return Plan(
         seed,
@@ -107,6 +109,7 @@ def plan(seed: int, *, brief: bool = False) -> Plan:
         random.choice((BASE_CACHE_BYTES, BASE_CACHE_BYTES, 8_000)),
         random.choice((inf, -1.0)),
         random.choice((1, 2)),
+        drawn(seed),
     )
 
 

@@ -7,6 +7,7 @@ it is killed, restarted, restored from a backup, or refused space on its disk.
 import asyncio
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from relay.storage.record import SqlRecord
 from relay.storage.restore import new_epochs
 from relay.storage.sqlite import backup, open_sqlite
 from tests.simulation.disk import Disk, Power, PowerCut, copy_database, tear
+from tests.simulation.helping import ALONE, Helpers
 from tests.simulation.network import Line, PeerOf, Tap, Weather
 from tests.simulation.setting import SNAPSHOT, TERMS, ring, seal_to
 
@@ -95,7 +97,8 @@ class _Thread:
 
 @dataclass(eq=False)
 class Relay:
-    """The relay: running (``service``) or not.  ``life`` counts its starts, ``restores`` how often it was restored."""
+    """The relay: running (``service``) or not.  ``life`` counts its starts, ``restores`` how often it was restored,
+    ``signatures`` by whom they were checked, in the lives that have ended."""
 
     folder: Path
     random: Random
@@ -103,6 +106,8 @@ class Relay:
     tap: Tap
     knowledge: Knowledge
     looks: Callable[["Relay"], None] = lambda relay: None
+    helpers: Helpers = field(default_factory=lambda: Helpers(ALONE, Random("nobody")))
+    signatures: Counter[str] = field(default_factory=Counter)
     service: Service | None = None
     life: int = 0
     restores: int = 0
@@ -136,6 +141,7 @@ class Relay:
             patch("relay.service.open_identity", partial(open_identity, seal_to=seal_to)),
             patch("relay.service.POLL_S", OTHERS_S),
             patch("relay.service.TICK_S", LOOK_S),
+            self.helpers.seams(),
         ):
             yield
 
@@ -155,7 +161,15 @@ class Relay:
         self.life += 1
         self.power = Power(self._leave, self._about)
         try:
-            service = Service(self.path, ring(), TERMS, self.knowledge, self.now_ms, self.random.randbytes)
+            service = Service(
+                self.path,
+                ring(),
+                TERMS,
+                self.knowledge,
+                self.now_ms,
+                self.random.randbytes,
+                self.helpers.help.processes,
+            )
         except sqlite3.OperationalError:
             assert self.full, "only a full disk keeps it from starting"
             return
@@ -191,6 +205,8 @@ class Relay:
             timer.cancel()
         for task in service._asking:
             task.cancel()
+        service.verifiers.stop()  # their lines hang up, and they end
+        self.signatures.update(service.timings.signatures)
         for line in list(self.lines):
             line.relay_died(self.random.choice((0.05, 0.05, 5.0, 40.0)))
         self.lines.clear()
@@ -207,6 +223,7 @@ class Relay:
         if self.service is service:
             self.service = None
             self.life += 1
+            self.signatures.update(service.timings.signatures)
             for line in list(self.lines):
                 line.relay_died(0.05)
             self.lines.clear()

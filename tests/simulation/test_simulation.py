@@ -4,9 +4,12 @@ import os
 import secrets
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from tests.simulation.helping import ALONE
 from tests.simulation.history import play
 from tests.simulation.plan import plan
 
@@ -14,6 +17,8 @@ FIXED = 24
 """Whole histories of every run of the tests; `make simulate` plays more."""
 BRIEF = 300
 """Brief ones, at a fifth of the cost: other people, other troubles, other limits every time."""
+HELPED = 60
+"""Brief ones in which other processes check signatures, or not."""
 FRESH, FRESH_BRIEF = 2, 10
 
 
@@ -35,9 +40,24 @@ def test_what_once_failed_holds(seed: int, kept: set[int] | None) -> None:
     """A disk that is full while a statement is signed again under a fresh challenge; a reconciliation that is opened
     anew twice, the second time without having seen the first; a challenge that is back at the relay in its last second,
     when the knowledge base has still to be asked."""
-    whole = plan(seed)
+    whole = replace(plan(seed), help=ALONE)
     result = play(whole if kept is None else whole.only(frozenset(kept)))
     assert not result.complaints, "\n".join(result.complaints)
+
+
+def test_processes_that_check_signatures_take_part_with_all_their_troubles() -> None:
+    checked: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    for seed in range(HELPED):
+        whole = plan(seed, brief=True)
+        result = play(whole)
+        checked += result.signatures
+        faults += result.faults
+        assert whole.help.processes or not result.signatures["verifiers"]
+    assert checked["verifiers"] > 50
+    assert checked["writer"] > 50
+    kinds = ("answers", "late", "hangs", "dies", "garbles", "not_started")
+    assert all(faults[f"verifier_{kind}"] for kind in kinds), faults
 
 
 def test_fresh_histories_hold() -> None:
