@@ -51,7 +51,7 @@ def drawn(seed: int) -> Help:
 
 @dataclass(eq=False)
 class Helpers:
-    """Starts processes; ``seen`` counts what became of questions."""
+    """Starts processes; ``seen`` counts their troubles."""
 
     help: Help
     random: Random
@@ -70,7 +70,9 @@ class Helpers:
 
     def next(self) -> str:
         """What becomes of the next question."""
-        what = self.random.choice(("late", "hangs", "dies", "garbles")) if self._trouble() else "answers"
+        if not self._trouble():
+            return "answers"
+        what = self.random.choice(("late", "hangs", "dies", "garbles"))
         self.seen[f"verifier_{what}"] += 1
         return what
 
