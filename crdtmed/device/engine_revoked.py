@@ -16,8 +16,12 @@ CHUNK_BYTES: Final = 524_288
 
 def revoked(core: Core, burst: Burst, frame: wire.Revoked) -> None:
     """The relay says that this device is out of service: true only if the identity key says so."""
+    anchor = core.anchor
+    if core.session is not None and core.welcomed_at is None:
+        # It is told in place of the welcome, with which the engine would have followed the chain of identity keys.
+        anchor = core.session.anchor
     try:
-        revocation = unseal(Revocation, frame.revocation, core.anchor.identity)
+        revocation = unseal(Revocation, frame.revocation, anchor.identity)
     except Forged as error:
         burst.alarms.append(Alarm("forged", f"a revocation of this device: {error.says}"))
         return

@@ -16,7 +16,7 @@ from crdtmed.leasing import OldLease
 from crdtmed.limits import HANDSHAKE_TIMEOUT_MS
 from crdtmed.sealing import CannotOpen
 from crdtmed.signed import Forged, Revocation, unseal
-from crdtmed.trust import NotForHere
+from crdtmed.trust import Anchor, NotForHere
 from crdtmed.wire import frames as wire
 
 _LOST = (OSError, WebSocketException, TimeoutError, EOFError)
@@ -49,7 +49,7 @@ async def _ask_once(life: Life, dial: Dial) -> None:
                     await _opened(life, event)
                     session.leave("renewed", "the device opens its cache, and comes again")
                 elif isinstance(event, wire.Revoked):
-                    await _revoked(life, event, dial)
+                    await _revoked(life, event, session.anchor, dial)
                     return
         await _send(session, transport)
     finally:
@@ -72,8 +72,8 @@ async def _opened(life: Life, event: Opened) -> None:
     await open_cache(life)
 
 
-async def _revoked(life: Life, frame: wire.Revoked, dial: Dial) -> None:
+async def _revoked(life: Life, frame: wire.Revoked, anchor: Anchor, dial: Dial) -> None:
     """Only what the identity key says is believed.  What is queued cannot be handed over: its key is gone."""
-    revocation = unseal(Revocation, frame.revocation, life.profile.anchor.identity)
+    revocation = unseal(Revocation, frame.revocation, anchor.identity)
     if revocation.device == life.profile.device:
         await tell(dial, await wipe(life), life.jitter)

@@ -201,6 +201,11 @@ class Session:
             self.subscribe([(document, "", 0)])
 
     @property
+    def anchor(self) -> Anchor:
+        """What this device pins, with the identity keys that the relay has announced by the chain from there."""
+        return self._anchor
+
+    @property
     def relay_proved(self) -> bool:
         """Whether the relay has proved who it is."""
         return self._relay is not None

@@ -226,6 +226,28 @@ async def lapsed(it: History) -> None:
     it.net.up = True
 
 
+async def new_identity_key(it: History) -> None:
+    """While the device is offline the hospital takes another identity key, and it is that which signs its end."""
+    it.net.up = False
+    it.cut()
+    await it.pause(0, 3_000)
+    it.net.take_new_identity_key()
+    it.revoke()
+    await it.pause(0, 3_000)
+    it.net.up = True
+
+
+async def new_identity_key_and_lapsed(it: History) -> None:
+    """The same, and nothing of the device is open any more when it hears of both at once."""
+    it.net.up = False
+    it.cut()
+    await it.pause(13 * 3_600, 20 * 3_600)
+    it.revoke()
+    it.net.take_new_identity_key()
+    await it.pause(0, 3_000)
+    it.net.up = True
+
+
 async def device_restarted(it: History) -> None:
     """The device was off when it was revoked, and is switched on later."""
     held = it.tablet.life
@@ -256,6 +278,8 @@ KINDS: tuple[Callable[[History], Awaitable[None]], ...] = (
     offline,
     answer_lost,
     lapsed,
+    new_identity_key,
+    new_identity_key_and_lapsed,
     device_restarted,
 )
 

@@ -7,7 +7,7 @@ real encrypted stores and run them inline; the relay keeps its real database.
 import asyncio
 import selectors
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -25,10 +25,12 @@ from crdtmed.device.store_database import Connection, InlineDatabase, open_conne
 from crdtmed.leasing import Reading
 from crdtmed.limits import KEEPALIVE_MS, MAX_BATCH_STATEMENTS
 from crdtmed.wire.enrolment import encode_message, read_enrol
+from relay.batch import Batch
 from relay.commit import commit_batch
 from relay.connection import Connection as HubConnection
 from relay.hub import Hub
-from relay.identity import enrolment
+from relay.identity import directory, enrolment
+from relay.identity.service import open_identity
 from relay.items import Task
 from relay.jobs import read_all, take, verified
 from relay.live import Live
@@ -208,6 +210,21 @@ class Net:
         assert hub is not None
         for line in list(self.lines):
             line.cut()
+
+    def take_new_identity_key(self) -> None:
+        """The relay is stopped, the operator rotates the identity key, and the relay starts with it."""
+        self.kill()
+        old, following = self.setting.ring, signing.SoftwareSigner.from_scalar(2_718_281)
+
+        def rotate(batch: Batch) -> None:
+            directory.rotate(batch.record.connection, old.identity, following, batch.now_ms)
+            write_directory(batch)
+
+        self.commit(rotate)
+        ring = replace(old, identity=following)
+        identity = open_identity(self.setting.db, ring, TERMS, self.now_ms())
+        self.setting = replace(self.setting, ring=ring, identity=identity)
+        self.start()
 
     async def dial(self) -> Transport:
         """A connection from a device."""
