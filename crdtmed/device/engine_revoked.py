@@ -23,10 +23,10 @@ def revoked(core: Core, burst: Burst, frame: wire.Revoked) -> None:
     try:
         revocation = unseal(Revocation, frame.revocation, anchor.identity)
     except Forged as error:
-        burst.alarms.append(Alarm("forged", f"a revocation of this device: {error.says}"))
+        _disbelieved(core, burst, "forged", f"a revocation of this device: {error.says}")
         return
     if revocation.device != core.ports.device:
-        burst.alarms.append(Alarm("misplaced", f"the relay sent the revocation of {revocation.device}"))
+        _disbelieved(core, burst, "misplaced", f"the relay sent the revocation of {revocation.device}")
         return
     core.revoked = True
     core.revocation = revocation
@@ -37,6 +37,13 @@ def revoked(core: Core, burst: Burst, frame: wire.Revoked) -> None:
         for chunk in chunks:
             core.session.say(wire.HandOver(chunk))
     burst.events.append(Revoked(revocation, handed_over=not chunks))
+
+
+def _disbelieved(core: Core, burst: Burst, code: str, says: str) -> None:
+    """Nothing of it counts; but a conversation that it has closed to everything else would renew no lease any more."""
+    burst.alarms.append(Alarm(code, says))
+    if core.session is not None:
+        core.session.leave(code, says[:200])
 
 
 def handed_over(core: Core, burst: Burst) -> None:

@@ -56,3 +56,32 @@ def test_a_revocation_that_the_identity_key_did_not_sign_is_an_alarm_and_nothing
             assert not relay.handed_over
 
     run(story())
+
+
+@pytest.mark.parametrize("before_the_welcome", [False, True])
+def test_a_revocation_that_is_not_believed_does_not_leave_the_device_on_a_line_that_renews_nothing(
+    tmp_path: Path, before_the_welcome: bool
+) -> None:
+    async def story() -> None:
+        from crdtmed.signed import Revocation, seal
+        from tests.device.scripted_relay import IDENTITY
+
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        anothers = seal(Revocation("bbbbbbbb", NOW, "lost", False), IDENTITY)
+        async with device.engine() as engine:
+            if before_the_welcome:
+                relay.revocation = anothers
+            async with linked(engine.core, relay):
+                await until(lambda: bool(relay.lines))
+                (line,) = relay.lines
+                if not before_the_welcome:
+                    await until(lambda: engine.status().connected)
+                    line.say(wire.Revoked(anothers, True))
+                await until(lambda: line.closed)
+                relay.revocation = None
+                await until(lambda: engine.status().connected)
+            assert not engine.status().revoked
+            assert not relay.handed_over
+
+    run(story())
