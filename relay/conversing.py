@@ -90,8 +90,7 @@ def _identified(hub: Hub, connection: Connection, found: Any) -> None:
         connection.public = certificate.signing
     events = connection.session.identified(certificate)
     if revocation is not None and connection.session.state is State.JUDGING:
-        hub.strangers.pop(connection.id, None)
-        hub.devices[connection.device] = connection
+        hub.proved(connection)
         connection.session.revoke(revocation[1], may_hand_over)
         hub.flush(connection)
         return

@@ -114,6 +114,14 @@ class Hub:
         self._let_go(connection)
         catching_up.read_wants(self, connection)
 
+    def proved(self, connection: Connection) -> None:
+        """It is the device that it says: it has one connection, the newest, also where it is out of service."""
+        self.strangers.pop(connection.id, None)
+        former = self.devices.get(connection.device)
+        self.devices[connection.device] = connection
+        if former is not None and former is not connection:
+            self.close(former, "replaced", "the device has connected anew")
+
     def flush(self, connection: Connection) -> None:
         """Sends what the session has to say."""
         out = connection.session.drain()
@@ -195,11 +203,7 @@ class Hub:
             case Unwanted(documents=documents):
                 catching_up.unsubscribe(self, connection, documents)
             case Authenticated(device=device):
-                self.strangers.pop(connection.id, None)
-                former = self.devices.get(device)
-                self.devices[device] = connection
-                if former is not None and former is not connection:
-                    self.close(former, "replaced", "the device has connected anew")
+                self.proved(connection)
                 self.notes.append(("connected", {"device": device, "connection": connection.id}))
                 conversing.begin(self, connection, event)
             case Closed(code=code, says=says):

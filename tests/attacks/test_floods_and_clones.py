@@ -321,6 +321,24 @@ def test_no_hand_over_after_now_nor_of_anothers_or_a_forged_statement(tmp_path: 
     asyncio.run(run())
 
 
+def test_a_revoked_device_holds_one_line_however_often_it_connects(tmp_path: Path) -> None:
+    """Else whoever stole it could take all the connections that there are."""
+
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (thief, other), service), AsyncExitStack() as stack:
+            await revoke(service, thief.id)
+            first, *_, last = [await stack.enter_async_context(Probe(thief, port)) for _ in range(5)]
+            assert len(service.hub.connections) == 1
+            with pytest.raises(Ended) as ended:
+                await first.ended()
+            assert ended.value.code == "replaced"
+            await last.send(frames.HandOver((given(thief).encoded,)))
+            assert (await last.next_of(frames.HandedOver)).taken == 1
+            await unharmed(port, other, 1)
+
+    asyncio.run(run())
+
+
 def test_a_revoked_device_may_ask_for_nothing(tmp_path: Path) -> None:
     async def run() -> None:
         async with ward(tmp_path) as (_, port, (thief, _other), service):
