@@ -9,7 +9,7 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -37,20 +37,21 @@ def build_app(service: Service, more: Sequence[BaseRoute] = ()) -> Starlette:
     enrolling = asyncio.Semaphore(MAX_ENROLLING)
 
     async def enrol(request: Request) -> Response:
-        if enrolling.locked():
-            return _answer(NotEnrolled("busy", "too many devices enrol at once: try again in a minute"), 503)
-        async with enrolling:
-            body = bytearray()
+        # Whoever sends slowly does so at their own expense: what is limited begins when everything is here.
+        body = bytearray()
+        try:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_ENROLMENT_BYTES:
                     return _answer(NotEnrolled("malformed", f"more than {MAX_ENROLMENT_BYTES} bytes"), 413)
-            try:
-                asked = read_enrol(bytes(body))
-            except BadEnrolment as error:
-                return _answer(NotEnrolled("malformed", str(error)), 400)
+            asked = read_enrol(bytes(body))
+        except (BadEnrolment, ClientDisconnect) as error:
+            return _answer(NotEnrolled("malformed", str(error)), 400)
+        if enrolling.locked():
+            return _answer(NotEnrolled("busy", "too many devices enrol at once: try again in a minute"), 503)
+        async with enrolling:
             answer = await _enrol(service, asked)
-            return _answer(answer, 200 if isinstance(answer, Enrolled) else 403)
+        return _answer(answer, 200 if isinstance(answer, Enrolled) else 403)
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "ok", "connections": len(service.hub.connections)})

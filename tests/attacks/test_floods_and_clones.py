@@ -27,6 +27,7 @@ from crdtmed.verdict import Status
 from crdtmed.wire import frames
 from crdtmed.wire.enrolment import MAX_ENROLMENT_BYTES, Enrolled, NotEnrolled, encode_message, read_answer
 from relay import quarantine
+from relay.app import MAX_ENROLLING
 from relay.batch import Batch
 from relay.identity import enrolment, revocation
 from relay.own_documents import write_directory
@@ -146,6 +147,25 @@ def test_strangers_who_hold_the_line_keep_no_device_out(tmp_path: Path) -> None:
             assert len(service.hub.strangers) == len(service.hub.connections) == MAX_UNAUTHENTICATED_CONNECTIONS
             await unharmed(port, device, 1)
             assert service.hub.counts.closes.get("busy", 0) >= 21
+
+    asyncio.run(run())
+
+
+def test_strangers_who_send_slowly_keep_nobody_from_enrolling(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path, 1) as (_, port, _tablets, _service), httpx.AsyncClient(trust_env=False) as client:
+            url = f"http://127.0.0.1:{port}/enrol"
+            slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_ENROLLING + 1)]
+            for _, line in slow:
+                line.write(b"POST /enrol HTTP/1.1\r\nHost: relay\r\nContent-Length: 300\r\n\r\nit is")
+                await line.drain()
+            for _ in range(3):  # whatever has arrived is with the relay by now
+                await client.get(f"http://127.0.0.1:{port}/healthz")
+            body = encode_message(request(new_keys(seeded(1)), "aaaa-bbbb-cccc", "a tablet"))
+            answer = await client.post(url, content=body)
+            assert read_answer(answer.content) == enrolment.CODE_WRONG
+            for _, line in slow:
+                line.close()
 
     asyncio.run(run())
 
