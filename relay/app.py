@@ -12,8 +12,10 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crdtmed.codec import encode
+from crdtmed.limits import ENROLMENT_TIMEOUT_S
 from crdtmed.wire.enrolment import (
     MAX_ENROLMENT_BYTES,
     BadEnrolment,
@@ -28,8 +30,25 @@ from relay.service import Service
 from relay.socket import sync_protocol
 
 MSGPACK: Final = "application/msgpack"
+HTTP_S: Final = float(ENROLMENT_TIMEOUT_S)
+"""No device waits for longer to be enrolled."""
 MAX_ENROLLING: Final = 16
 """Enrolments under way at once; each compares a code, which is slow on purpose."""
+
+
+class BriefHttp(H11Protocol):
+    """HTTP/1.1 on a connection that ends after `HTTP_S`, unless it has become a websocket.
+
+    uvicorn waits for a request without an end, and each connection takes one of the files that the process may open.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
+        super().connection_made(transport)
+        self.loop.call_later(HTTP_S, self._end)
+
+    def _end(self) -> None:
+        if self in self.connections:
+            self.transport.abort()
 
 
 def build_app(service: Service, more: Sequence[BaseRoute] = ()) -> Starlette:
@@ -106,7 +125,7 @@ def server_of(
     return uvicorn.Server(
         uvicorn.Config(
             build_app(service, more),
-            http="h11",
+            http=BriefHttp,
             ws=sync_protocol(service),  # type: ignore[arg-type]  # it is called like the protocol class that it makes
             lifespan="off",
             access_log=False,

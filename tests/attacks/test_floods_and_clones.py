@@ -26,14 +26,14 @@ from crdtmed.sealing import wiped_body
 from crdtmed.verdict import Status
 from crdtmed.wire import frames
 from crdtmed.wire.enrolment import MAX_ENROLMENT_BYTES, Enrolled, NotEnrolled, encode_message, read_answer
-from relay import quarantine
+from relay import app, quarantine
 from relay.app import MAX_ENROLLING
 from relay.batch import Batch
 from relay.identity import enrolment, revocation
 from relay.own_documents import write_directory
 from relay.service import Service
 from tests.attacks.ward import DRAFTS, HOUR, date_of, given, refused, unharmed, verdict_of, ward
-from tests.relay.probe import Ended, Probe
+from tests.relay.probe import PATIENCE_S, Ended, Probe
 from tests.relay.world import seeded
 
 SHARED = Path(os.environ.get("CRDTMED_SHARED", Path(__file__).resolve().parents[3] / "shared"))
@@ -166,6 +166,30 @@ def test_strangers_who_send_slowly_keep_nobody_from_enrolling(tmp_path: Path) ->
             assert read_answer(answer.content) == enrolment.CODE_WRONG
             for _, line in slow:
                 line.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET /sync HTTP/1.1\r\nHost", b"POST /enrol HTTP/1.1\r\nHost: relay\r\nContent-Length: 300\r\n\r\nit is"],
+    ids=["nothing", "half a head", "half a body"],
+)
+def test_strangers_who_ask_for_nothing_whole_do_not_hold_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """Each line is a file that the relay has open; one that has become a websocket is a device's, and stays."""
+    monkeypatch.setattr(app, "HTTP_S", 0.05)
+
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (device, other), _service), Probe(device, port) as before:
+            coming, line = await asyncio.open_connection("127.0.0.1", port)
+            line.write(said)
+            async with asyncio.timeout(PATIENCE_S):
+                assert await coming.read() == b""
+            line.close()
+            await before.subscribe(DRAFTS)
+            await unharmed(port, other, 1)
 
     asyncio.run(run())
 
