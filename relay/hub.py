@@ -131,10 +131,14 @@ class Hub:
             self.lost(connection)
 
     def write(self, connection: Connection, messages: list[bytes]) -> None:
-        """Sends messages; a peer that does not read is not read either."""
+        """Sends messages."""
         self.counts.frames_out += len(messages)
         self.counts.bytes_out += sum(map(len, messages))
         connection.peer.write(messages)
+        self.wrote(connection)
+
+    def wrote(self, connection: Connection) -> None:
+        """A peer was written to; one that does not read is not read either."""
         if connection.peer.waiting() > SEND_BUDGET_BYTES:
             self._pause(connection)
 

@@ -134,6 +134,10 @@ class Service:
         self.hub.received(connection, data, self.now())
         self._pump_soon()
 
+    def wrote(self, connection: Connection) -> None:
+        """Something was written that is no message: an answer to a ping."""
+        self.hub.wrote(connection)
+
     def drained(self, connection: Connection) -> None:
         """What was written has left."""
         self.hub.drained(connection, self.now())

@@ -183,6 +183,8 @@ class SyncProtocol(asyncio.Protocol):
         out = b"".join(self._protocol.data_to_send())
         if out and self._transport is not None and not self._transport.is_closing():
             self._transport.write(out)
+            if self._connection is not None:
+                self._service.wrote(self._connection)
 
     def _keep_alive(self) -> None:
         """A ping where nothing was heard, and the end where nothing answered it."""

@@ -26,12 +26,13 @@ from crdtmed.sealing import wiped_body
 from crdtmed.verdict import Status
 from crdtmed.wire import frames
 from crdtmed.wire.enrolment import MAX_ENROLMENT_BYTES, Enrolled, NotEnrolled, encode_message, read_answer
-from relay import app, quarantine
+from relay import app, hub, quarantine
 from relay.app import MAX_ENROLLING
 from relay.batch import Batch
 from relay.identity import enrolment, revocation
 from relay.own_documents import write_directory
 from relay.service import Service
+from relay.socket import HIGH_WATER
 from tests.attacks.ward import DRAFTS, HOUR, date_of, given, refused, unharmed, verdict_of, ward
 from tests.relay.probe import PATIENCE_S, Ended, Probe
 from tests.relay.world import seeded
@@ -205,6 +206,35 @@ def test_strangers_are_sent_away_when_their_time_is_up(tmp_path: Path) -> None:
                 assert isinstance(bye, frames.Bye)
                 assert bye.code == "handshake_timeout"
             assert (len(service.hub.connections), len(service.hub.strangers)) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_stranger_who_pings_and_never_reads_is_not_read_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each ping is answered, and what answers it waits in the relay's memory."""
+    monkeypatch.setattr(hub, "SEND_BUDGET_BYTES", 2 * HIGH_WATER)
+    ping = b"\x89\xfd\x00\x00\x00\x00" + bytes(125)
+
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (device, _other), service):
+            coming, line = await asyncio.open_connection("127.0.0.1", port)
+            line.write(
+                b"GET /sync HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            await coming.readuntil(b"\r\n\r\n")
+            sent = 0
+            async with asyncio.timeout(PATIENCE_S):
+                while not service.hub.paused:
+                    line.write(ping * 100)
+                    sent += 100
+                    await asyncio.sleep(0)
+                await unharmed(port, device, 1)
+                await coming.readexactly(sent * (2 + 125))  # read at last, it is read again, and loses nothing
+            assert not service.hub.paused
+            line.close()
 
     asyncio.run(run())
 

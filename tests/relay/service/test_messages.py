@@ -35,6 +35,9 @@ class Desk:
     def received(self, connection: object, data: bytes) -> None:
         self.heard.append(data)
 
+    def wrote(self, connection: object) -> None:
+        pass
+
     def lost(self, connection: object) -> None:
         pass
 
