@@ -31,7 +31,8 @@ class Connection:
     """One device's connection, with what is still to be sent to it.
 
     ``wants`` are the documents to be read for it, in order and each once: two answers about one document that were
-    read together would not follow one from the other.
+    read together would not follow one from the other.  ``looked_ms`` is when it was last looked at what it may still
+    see (`relay.conversing.look`).
     """
 
     id: int
@@ -42,6 +43,7 @@ class Connection:
     wants: dict[str, Want] = field(default_factory=dict)
     reading: bool = False
     taken: int = 0
+    looked_ms: int = 0
 
     @property
     def device(self) -> str:

@@ -101,6 +101,7 @@ def begin(hub: Hub, connection: Connection, it: Authenticated) -> None:
     """A lease, then the welcome."""
 
     def then(made: tuple[bytes, int]) -> None:
+        connection.looked_ms = hub.now_ms
         connection.session.welcome(hub.now_ms, made[0], made[1])
         hub.flush(connection)
 
@@ -133,6 +134,12 @@ def _renew(
 
 def _renewed(hub: Hub, connection: Connection, made: tuple[bytes, int]) -> None:
     hub.send(connection, frames.LeaseGiven(hub.now_ms, made[0]))
+    look(hub, connection)
+
+
+def look(hub: Hub, connection: Connection) -> None:
+    """Looks whether what a device subscribes to is still for it: grants lapse, and patients move."""
+    connection.looked_ms = hub.now_ms
     held = tuple(hub.fanout.at.get(connection.id, ()))
     if held:
         device = connection.device

@@ -14,6 +14,7 @@ from crdtmed.limits import (
     MAX_CONNECTIONS,
     MAX_INBOX_BYTES,
     MAX_UNAUTHENTICATED_CONNECTIONS,
+    ONLINE_LEASE_S,
     SEND_BUDGET_BYTES,
 )
 from crdtmed.wire import frames
@@ -154,12 +155,15 @@ class Hub:
         self.flush(connection)
 
     def tick(self, now_ms: int) -> None:
-        """Closes those who have not said who they are in time; call it every second or so."""
+        """Closes those who have not said who they are in time, and looks at what those may still see who have long
+        renewed no lease, with which others are looked at; call it every second or so."""
         self.now_ms = now_ms
         for connection in list(self.connections.values()):
             known = connection.session.state in (State.OPEN, State.REVOKED)
             if not known and now_ms - connection.since_ms > HANDSHAKE_TIMEOUT_MS:
                 self.close(connection, "handshake_timeout", "the handshake was not done in time")
+            elif connection.session.state is State.OPEN and now_ms - connection.looked_ms > ONLINE_LEASE_S * 1_000:
+                conversing.look(self, connection)
 
     def stop(self) -> None:
         """No more connections; everybody is told goodbye."""

@@ -90,6 +90,26 @@ def test_who_loses_access_is_evicted_at_the_next_renewal(running: Running) -> No
     run(story)
 
 
+def test_who_loses_access_and_never_renews_is_evicted_all_the_same(running: Running) -> None:
+    """What a device sees must not hang on what it chooses to ask."""
+    one, other = running.world.tablet(), running.world.tablet()
+
+    async def story() -> None:
+        async with running.up() as service, Probe(one, running.port) as a, Probe(other, running.port) as b:
+            await a.subscribe(DRAFTS, "directory")
+            await b.subscribe(DRAFTS)
+            running.world.now_ms += 40 * 3_600_000  # its grants have lapsed
+            service.hub.tick(running.world.now_ms)
+            evicted = await a.next_of(frames.Evicted)
+            assert (evicted.document, evicted.code) == (DRAFTS, "patient_not_in_care")
+            await write(b, "5")
+            await a.send(frames.AskDigest("directory"))
+            await a.next_of(frames.DigestGiven)
+            assert a.replicas[DRAFTS].position == 0
+
+    run(story)
+
+
 async def revoke(service: Service, device: str, now: bool = False) -> None:
     """What the operator's command does, inside this relay."""
 
