@@ -196,6 +196,7 @@ def _spread(times: int, period: Quantity) -> int:
 def _card(
     severity: Severity, kind: str, summary: str, source: str, about: tuple[str, ...], detail: str | None = None
 ) -> Card:
-    """The card's id follows from what it is about, so that an override still fits when the question is asked again."""
-    name = sha256("\x00".join((kind, *about)).encode()).hexdigest()[:16]
+    """The card's id follows from what it is about and how grave it is, so that an override still fits when the question
+    is asked again, and so that of two rules on one thing neither takes the other's place."""
+    name = sha256("\x00".join((kind, severity, summary, detail or "", *about)).encode()).hexdigest()[:16]
     return Card(f"{kind}.{name}", severity, kind, summary, source, detail)

@@ -202,6 +202,47 @@ def test_the_id_of_a_card_stays_and_is_of_its_subject() -> None:
     assert one.id == again.id != other.id
 
 
+TWO_LIMITS: dict[str, Any] = {
+    "dose_ceilings": [
+        {
+            "ingredient": "paracetamol",
+            "per_day": {"value": grams, "unit": "g"},
+            "severity": grave,
+            "summary": "too much",
+        }
+        for grams, grave in (("4", "critical"), ("3", "warning"))
+    ]
+}
+TWO_CLASSES: dict[str, Any] = {
+    "duplicate_classes": [
+        {"class": "nsaid", "severity": "critical", "summary": "never two"},
+        {"class": "nsaid", "severity": "info", "summary": "two NSAIDs"},
+    ]
+}
+TWO_ALLERGIES: dict[str, Any] = {
+    "allergy_classes": [
+        {"allergy": "nsaids", "ingredients": ["ibuprofen"], "severity": "critical", "summary": "an NSAID"},
+        {"allergy": "nsaids", "classes": ["nsaid"], "severity": "warning", "summary": "an NSAID"},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("rules", "code", "grams"),
+    [(TWO_LIMITS, "para-500", "5"), (TWO_CLASSES, "ibup-400", "1"), (TWO_ALLERGIES, "ibup-400", "1")],
+)
+def test_of_two_rules_on_one_thing_the_milder_never_takes_the_place_of_the_graver(
+    rules: dict[str, Any], code: str, grams: str
+) -> None:
+    asked = question(
+        order(code, grams, "g"), in_force("rx2", order("aspi-100")), allergies=(Allergy("nsaids", "NSAIDs"),)
+    )
+    for name, held in rules.items():
+        for ranked in (held, held[::-1]):
+            snapshot = read_snapshot(msgspec.json.encode(RULES | {name: ranked}))
+            assert Severity.CRITICAL in {card.severity for card in evaluate(snapshot, asked)}
+
+
 def test_of_too_many_cards_the_gravest_stay_and_the_rest_is_counted() -> None:
     rules = dict(RULES, interactions=[
         {"between": ["warfarin", "aspirin"], "severity": "warning", "summary": f"warning {n}"} for n in range(60)
