@@ -170,7 +170,7 @@ def daily_amounts(dose: Dose, timing: Timing) -> tuple[tuple[Decimal, str], ...]
         if timing.count is not None:
             doses.append(timing.count)
         if timing.frequency is not None and timing.period is not None and timing.period_unit is not None:
-            doses.append(_spread(timing.frequency, Quantity(timing.period, timing.period_unit)))
+            doses.append(_at_rate(timing, timing.frequency, Quantity(timing.period, timing.period_unit)))
         if timing.min_interval is not None:
             doses.append(_most(1, timing.min_interval))
         found += [in_base(decimal(quantity.value) * number, quantity.unit) for number in doses]
@@ -186,11 +186,14 @@ def _most(times: int, period: Quantity) -> int:
     return times * max(1, ceil(1 / _days(period)))
 
 
-def _spread(times: int, period: Quantity) -> int:
-    """So many in each ``period``, as they are scheduled: over more than a day they fall on days of their own as far as
-    they can, so that one in a week is one, and three in two days are two."""
+def _at_rate(timing: Timing, times: int, period: Quantity) -> int:
+    """So many in each ``period``: at fixed times of the day all of them fall on one day, and as needed they may.
+
+    Else they are scheduled evenly: over more than a day they fall on days of their own as far as they can, so that one
+    in a week is one, and three in two days are two.
+    """
     days = _days(period)
-    return _most(times, period) if days < 1 else ceil(times / days)
+    return _most(times, period) if days < 1 or timing.times or timing.as_needed else ceil(times / days)
 
 
 def _card(
