@@ -106,13 +106,24 @@ def question(port: FactsPort, submission: Submission) -> KnowledgeQuestion | Non
     name, digest, order = checked(it)
     aside = it.prior.id if it.prior is not None and isinstance(it.said, Amend | Resume) else None
     active = tuple(
-        each
+        beside
         for each in port.registers(home, "prescription")
         if isinstance(each, PrescriptionRegister)
         and each.id != aside
-        and standing(each, submission.received_at) is Standing.ACTIVE
+        and (beside := _beside(each, submission.received_at)) is not None
     )
     codes = {order.medication.code, *(each.groups.medication.code for each in active)}
     found = {code: medicine(port, code) for code in sorted(codes)}
     medicines = {code: item for code, item in found.items() if item is not None}
     return KnowledgeQuestion(register, port.position(home), name, digest, order, active, medicines)
+
+
+def _beside(register: PrescriptionRegister, at: int) -> PrescriptionRegister | None:
+    """A prescription as the knowledge base is told of it beside another; None where it is not in force.
+
+    On hold with an end counts: nobody asks again when the end comes.
+    """
+    now = standing(register, at)
+    if now is Standing.ON_HOLD:
+        return register if register.hold_until_ms is not None else None
+    return structs.replace(register, status=now) if now is Standing.ACTIVE else None

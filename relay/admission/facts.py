@@ -39,8 +39,9 @@ class KnowledgeQuestion:
     """What the knowledge base is asked before a transaction opens.
 
     ``order`` is what would become active, ``digest`` names it (of a draft: `draft_digest`); ``active`` are the
-    patient's other prescriptions in force; ``medicines`` the formulary's entries of all of them by code, where it has
-    one.  ``position`` is that of the patient's document, and must still be it at commit.
+    patient's other prescriptions in force, and those on hold that come back by themselves; ``medicines`` the
+    formulary's entries of all of them by code, where it has one.  ``position`` is that of the patient's document, and
+    must still be it at commit.
     """
 
     patient: PatientRegister

@@ -295,6 +295,24 @@ def test_a_hold_with_an_end_is_over_when_it_comes(ward: Ward) -> None:
     assert ward.do(Hold("rx-1", "surgery"), received_at=NOW + HOUR)[1].status is Status.ACCEPTED
 
 
+def test_an_order_signed_during_a_hold_with_an_end_is_held_against_what_comes_back(ward: Ward) -> None:
+    prescribed(ward)
+    view = drafted(ward, "rx-2")
+
+    def beside(received_at: int = NOW) -> list[tuple[str, PrescriptionStatus]]:
+        """What the knowledge base is told of beside rx-2."""
+        signing = ward.say(Sign("rx-2", draft_digest(view)), seen=view.seen, received_at=received_at)
+        found = question(ward, signing)
+        assert found is not None
+        return [(each.id, each.status) for each in found.active]
+
+    ward.do(Hold("rx-1", "surgery", NOW + HOUR))
+    assert beside() == [("rx-1", PrescriptionStatus.ON_HOLD)]
+    assert beside(NOW + HOUR) == [("rx-1", PrescriptionStatus.ACTIVE)]
+    ward.do(Hold("rx-1", "until somebody resumes it"), received_at=NOW + HOUR)
+    assert beside(NOW + HOUR) == []
+
+
 def test_resuming_is_checked_and_its_alerts_can_be_overridden(ward: Ward) -> None:
     prescribed(ward)
     ward.do(Hold("rx-1", "surgery"))
