@@ -14,7 +14,7 @@ from crdtmed.device.engine import Said
 from crdtmed.device.engine_types import DeviceError
 from crdtmed.device.inbox import InboxEntry
 from crdtmed.device.outbox import scope_of
-from crdtmed.device.views import ConflictView, QuarantineView, registers_of
+from crdtmed.device.views import ConflictView, QuarantineView, registers_of, waiting_in
 from crdtmed.statement import BadStatement, SignedStatement, decode
 
 
@@ -71,7 +71,9 @@ async def _conflict(desk: Desk, of: ConflictView | InboxEntry | str) -> tuple[Si
 async def reenter(desk: Desk, quarantined: QuarantineView | str) -> Said:
     """Says a quarantined fact again, as a statement of who is signed in; it names the one that it enters again.
 
-    Raises `DeviceError` ``quarantine_unknown``, or ``already_reentered``.
+    A correction of what is in quarantine too corrects what that was entered again as.  Raises `DeviceError`
+    ``quarantine_unknown``, ``already_reentered``, or ``not_reentered`` where something has to be done before, or
+    instead.
     """
     register = (
         quarantined.register if isinstance(quarantined, QuarantineView) else await _quarantined(desk, quarantined)
@@ -87,8 +89,24 @@ async def reenter(desk: Desk, quarantined: QuarantineView | str) -> Said:
         raise DeviceError(
             "not_reentered", f"a {statement.kind.label} is not entered again", "do it anew, as it is right now"
         )
+    if isinstance(content, Correct):
+        content = structs.replace(content, corrects=await _entered_again(desk, statement.document, content.corrects))
     again = structs.replace(content, reenters=register.ref)
     return await desk.engine.say(statement.kind, statement.document, again)
+
+
+async def _entered_again(desk: Desk, log: str, ref: str) -> str:
+    """What a statement of this log counts as: another, here or at the relay, where it was quarantined; else itself."""
+    for one in waiting_in(desk.engine, log):
+        if one.undecided and getattr(one.content, "reenters", None) == ref:
+            return one.ref
+    registers = await registers_of(desk.engine, scope_of(log))
+    register = registers.values.get(f"quarantine/{ref}")
+    if not isinstance(register, QuarantineRegister):
+        return ref
+    if register.reentered_by is None:
+        raise DeviceError("not_reentered", f"it corrects {ref}, which is in quarantine too", "enter that again first")
+    return register.reentered_by
 
 
 async def _quarantined(desk: Desk, ref: str) -> QuarantineRegister:

@@ -263,6 +263,58 @@ def test_a_stolen_tablet_hands_over_what_it_has_and_destroys_itself(tmp_path: Pa
     play(tmp_path, story)
 
 
+def test_what_a_stolen_tablet_had_corrected_is_entered_again_as_it_was_corrected(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("doctor", "ana", patients=["p1"])
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        rx = await signed(it, ana, "p1")
+        await nia.disconnect()
+        whole = await nia.administration("p1", "given", prescription=rx, dose=Quantity("500", "mg"))
+        said = await it.queued("nia, offline,", "gives 500 mg", nia.administer("p1", whole))
+        half = await nia.administration("p1", "given", prescription=rx, dose=Quantity("250", "mg"))
+        right = await it.queued("nia", "corrects it to 250 mg", nia.correct("p1", said.ref, "half of it", half))
+        heard: list[DeviceEvent] = []
+        nia._life.listeners.append(heard.append)
+        await it.revoke(nia, "stolen")
+        await nia.connect()
+        assert await nia.until(lambda: any(isinstance(one, DeviceWiped) for one in heard), PATIENCE_S)
+        it.devices.pop("tablet")
+
+        async def listed() -> bool:
+            return len((await ana.patient("p1")).quarantined) == 2
+
+        await eventually(ana, listed)
+        with pytest.raises(DeviceError, match="not_reentered"):
+            await ana.reenter(right.ref)
+        it.line("ana's tablet wants what was corrected first")
+        await ana.disconnect()
+        await it.queued("ana, offline,", "enters the dose again", ana.reenter(said.ref))
+        await it.queued("ana", "enters the correction again", ana.reenter(right.ref))
+        await ana.connect()
+        await it.synced()
+        view = await ana.patient("p1")
+        (entry,) = view.record.entries
+        (version,) = entry.versions
+        assert version.administration is not None
+        assert version.administration.dose == Quantity("250", "mg")
+        assert (entry.flags, [one.register.open for one in view.quarantined]) == ((), [False, False])
+        assert not view.conflicts
+        it.line("the record has one dose, of 250 mg")
+        told(
+            """
+            nia, offline, gives 500 mg: pending
+            nia corrects it to 250 mg: pending
+            ana's tablet wants what was corrected first
+            ana, offline, enters the dose again: pending
+            ana enters the correction again: pending
+            the record has one dose, of 250 mg
+            """,
+            it,
+        )
+
+    play(tmp_path, story)
+
+
 def test_another_database_key_and_another_identity_key_are_taken_over(tmp_path: Path) -> None:
     async def story(it: Hospital) -> None:
         ana = await it.device("tablet", "ana", patients=["p1"])
