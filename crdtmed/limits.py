@@ -59,6 +59,8 @@ MAX_PUSHES_IN_FLIGHT: Final = 256
 PUSH_STATEMENTS: Final = 128
 """Statements that a device puts into one update, so that the relay judges one while it reads the next."""
 MAX_VERDICTS_ASKED: Final = 1_000
+MAX_QUESTIONS: Final = 4
+"""Of one device that the relay works on at a time, leases and sign-ins among them; the others wait."""
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
 KEEPALIVE_MS: Final = 20_000
 CONVERSATION_OF_USE_MS: Final = 30_000

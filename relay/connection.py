@@ -1,10 +1,12 @@
 """A connection as the hub sees it: a peer that takes messages, and what is still to be sent to it."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from crdtmed.wire.frames import Want
 from relay.session import Session
+from relay.session_events import Event
 
 
 class Peer(Protocol):
@@ -32,7 +34,7 @@ class Connection:
 
     ``wants`` are the documents to be read for it, in order and each once: two answers about one document that were
     read together would not follow one from the other.  ``looked_ms`` is when it was last looked at what it may still
-    see (`relay.conversing.look`).
+    see (`relay.conversing.look`).  Of what it asks, ``asked`` is under way and ``later`` comes after that.
     """
 
     id: int
@@ -44,6 +46,8 @@ class Connection:
     reading: bool = False
     taken: int = 0
     looked_ms: int = 0
+    asked: int = 0
+    later: deque[Event] = field(default_factory=deque)
 
     @property
     def device(self) -> str:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import structs
 
+from crdtmed.limits import MAX_QUESTIONS
+from crdtmed.signed import Certificate
 from crdtmed.wire import frames
 from relay.admission.facts import KnowledgeAnswer, KnowledgeQuestion
 from relay.batch import Batch
 from relay.identity.grants import SignInCheck
 from relay.identity.port import OutOfService, SignInFailure
+from relay.items import HandBack
 from relay.jobs import Ask, Read, Slow, Write
 from relay.quarantine import hand_over
 from relay.reading import Reader
@@ -21,6 +24,7 @@ from relay.session_events import (
     Authenticated,
     DigestAsked,
     Event,
+    GivenBack,
     GivenOver,
     Proven,
     RenewAsked,
@@ -38,8 +42,27 @@ if TYPE_CHECKING:
 LOG: Final = logging.getLogger("crdtmed.relay")
 
 
-def answer(hub: Hub, connection: Connection, event: Event) -> None:
-    """Everything a session may ask that is neither a statement nor a subscription."""
+def ask(hub: Hub, connection: Connection, event: Event) -> None:
+    """Everything a session may ask that is neither a statement nor a subscription; in order, and a few at a time.
+
+    However much one device asks, others' questions wait for `MAX_QUESTIONS` of it and no more.
+    """
+    if connection.later or connection.asked >= MAX_QUESTIONS:
+        connection.later.append(event)
+        hub.pause(connection)
+    else:
+        _answer(hub, connection, event)
+
+
+def _answered(hub: Hub, connection: Connection) -> None:
+    """Something that it asked is done: the next may come."""
+    connection.asked -= 1
+    while connection.later and connection.asked < MAX_QUESTIONS:
+        _answer(hub, connection, connection.later.popleft())
+    hub.let_go(connection)
+
+
+def _answer(hub: Hub, connection: Connection, event: Event) -> None:
     device = connection.device
     match event:
         case Proven():
@@ -56,12 +79,15 @@ def answer(hub: Hub, connection: Connection, event: Event) -> None:
                 lambda grants: hub.send(connection, frames.Roster(site, grants)),
             )
         case VerdictsAsked(refs=refs):
+            once = tuple(dict.fromkeys(refs))
             _read(
                 hub,
                 connection,
-                lambda reader: reader.verdicts(refs),
+                lambda reader: reader.verdicts(once),
                 lambda found: hub.send(connection, frames.Verdicts(hub.now_ms, tuple(found))),
             )
+        case GivenBack():
+            _given_back(hub, connection, event)
         case DigestAsked(document=document):
             _digest(hub, connection, document)
         case GivenOver(statements=statements):
@@ -80,6 +106,17 @@ def answer(hub: Hub, connection: Connection, event: Event) -> None:
             )
         case _:
             raise AssertionError(f"nobody answers {type(event).__name__}")
+
+
+def _given_back(hub: Hub, connection: Connection, event: GivenBack) -> None:
+    back = HandBack(connection.id, connection.device, event.document, event.said)
+    authors = sorted({one.signed.statement.device for one in event.said})
+
+    def known(found: dict[str, Certificate | None]) -> None:
+        publics = {device: held.signing for device, held in found.items() if held is not None}
+        hub.judge(connection, back, publics)
+
+    _read(hub, connection, lambda reader: reader.certificates(authors), known)
 
 
 def _identified(hub: Hub, connection: Connection, found: Any) -> None:
@@ -173,16 +210,16 @@ def _sign_in(hub: Hub, connection: Connection, user: str, password: str, pin: st
         if isinstance(check, SignInFailure):
             failed(check)
             return
-        hub.slow.append(
-            Slow(
-                check.run,
-                lambda checked: _write(
-                    hub,
-                    connection,
-                    lambda batch: identity.sign_in_finish(batch.record.connection, checked, batch.now_ms, hub.random),
-                    told,
-                ),
-            )
+        _slow(
+            hub,
+            connection,
+            check.run,
+            lambda checked: _write(
+                hub,
+                connection,
+                lambda batch: identity.sign_in_finish(batch.record.connection, checked, batch.now_ms, hub.random),
+                told,
+            ),
         )
 
     _write(
@@ -204,13 +241,33 @@ def _digest(hub: Hub, connection: Connection, document: str) -> None:
 
 def _write(hub: Hub, connection: Connection, run: Callable[[Batch], Any], then: Callable[[Any], None]) -> None:
     def failed(error: Exception) -> None:
+        connection.asked -= 1
         hub.close(connection, "not_committed", f"the relay could not do that ({type(error).__name__}): try again")
 
-    hub.writes.append(Write(run, then, failed))
+    hub.writes.append(Write(run, _under_way(hub, connection, then), failed))
 
 
 def _read(hub: Hub, connection: Connection, run: Callable[[Reader], Any], then: Callable[[Any], None]) -> None:
-    hub.reads.append(Read(run, then, lambda error: unread(hub, connection, error)))
+    def failed(error: Exception) -> None:
+        connection.asked -= 1
+        unread(hub, connection, error)
+
+    hub.reads.append(Read(run, _under_way(hub, connection, then), failed))
+
+
+def _slow(hub: Hub, connection: Connection, run: Callable[[], Any], then: Callable[[Any], None]) -> None:
+    hub.slow.append(Slow(run, _under_way(hub, connection, then)))
+
+
+def _under_way(hub: Hub, connection: Connection, then: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A part of what a device asks: counted from now until it is done and has asked for what follows."""
+    connection.asked += 1
+
+    def done(result: Any) -> None:
+        then(result)
+        _answered(hub, connection)
+
+    return done
 
 
 def unread(hub: Hub, connection: Connection, error: Exception) -> None:

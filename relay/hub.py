@@ -31,7 +31,6 @@ from relay.session_events import (
     Authenticated,
     Closed,
     Event,
-    GivenBack,
     Pushed,
     Requested,
     Said,
@@ -103,6 +102,7 @@ class Hub:
         """The connection is gone."""
         self.strangers.pop(connection.id, None)
         self.paused.pop(connection.id, None)
+        connection.later.clear()
         if self.connections.pop(connection.id, None) is None:
             return
         self.fanout.leave(connection.id)
@@ -112,7 +112,7 @@ class Hub:
     def drained(self, connection: Connection, now_ms: int) -> None:
         """What was written to the peer has left, or most of it."""
         self.now_ms = now_ms
-        self._let_go(connection)
+        self.let_go(connection)
         catching_up.read_wants(self, connection)
 
     def proved(self, connection: Connection) -> None:
@@ -141,7 +141,7 @@ class Hub:
     def wrote(self, connection: Connection) -> None:
         """A peer was written to; one that does not read is not read either."""
         if connection.peer.waiting() > SEND_BUDGET_BYTES:
-            self._pause(connection)
+            self.pause(connection)
 
     def send(self, connection: Connection, frame: frames.ToDevice) -> None:
         """Sends a frame, if the connection is still there."""
@@ -171,14 +171,15 @@ class Hub:
         for connection in list(self.connections.values()):
             self.close(connection, "closing", "the relay stops: connect again later")
 
-    def _pause(self, connection: Connection) -> None:
-        """Reads nothing more of it until `_let_go`."""
+    def pause(self, connection: Connection) -> None:
+        """Reads nothing more of it until `let_go`."""
         if connection.id in self.connections and connection.id not in self.paused:
             self.paused[connection.id] = connection
             connection.peer.pause()
 
-    def _let_go(self, connection: Connection) -> None:
-        if connection.id not in self.paused:
+    def let_go(self, connection: Connection) -> None:
+        """Reads it again, unless what it has sent or is to be sent is still too much."""
+        if connection.id not in self.paused or connection.later:
             return
         if connection.peer.waiting() <= SEND_BUDGET_BYTES // 2 and self.inbox_bytes < MAX_INBOX_BYTES:
             del self.paused[connection.id]
@@ -189,23 +190,9 @@ class Hub:
     def _event(self, connection: Connection, event: Event) -> None:
         match event:
             case Pushed(document=document, update=update, raw=raw, said=said):
-                self._judge(connection, Push(connection.id, connection.device, document, update, raw, said))
+                self.judge(connection, Push(connection.id, connection.device, document, update, raw, said))
             case Requested(said=said):
                 self._request(connection, said)
-            case GivenBack(document=document, said=said):
-                back = HandBack(connection.id, connection.device, document, said)
-                authors = sorted({one.signed.statement.device for one in said})
-                self.reads.append(
-                    Read(
-                        lambda reader: reader.certificates(authors),
-                        lambda found: self._judge(
-                            connection,
-                            back,
-                            {device: held.signing for device, held in found.items() if held is not None},
-                        ),
-                        lambda error: conversing.unread(self, connection, error),
-                    )
-                )
             case Wanted(wants=wants):
                 catching_up.subscribe(self, connection, wants)
             case Unwanted(documents=documents):
@@ -222,7 +209,7 @@ class Hub:
                 connection.peer.close(code, says)
                 self.lost(connection)
             case _:
-                conversing.answer(self, connection, event)
+                conversing.ask(self, connection, event)
 
     def events(self, connection: Connection, events: Iterable[Event]) -> None:
         """Events that came of the shell's own calls on a session."""
@@ -230,23 +217,19 @@ class Hub:
             self._event(connection, event)
         self.flush(connection)
 
-    def _judge(
-        self,
-        connection: Connection,
-        item: Spoken,
-        publics: dict[str, bytes] | None = None,
-    ) -> None:
+    def judge(self, connection: Connection, item: Spoken, publics: dict[str, bytes] | None = None) -> None:
+        """What it says waits to be judged; ``publics`` are its authors' keys, where it is not the device's own."""
         judge = to_judge(item, publics or {connection.device: connection.public}, self.shared)
         self.inbox.append(judge)
         if judge.check is not None:
             self.checks.append(judge.check)
         self.inbox_bytes += judge.size
         if self.inbox_bytes >= MAX_INBOX_BYTES:
-            self._pause(connection)
+            self.pause(connection)
 
     def _request(self, connection: Connection, said: Said) -> None:
         def ready(it: Said) -> None:
-            self._judge(connection, Request(connection.id, connection.device, it))
+            self.judge(connection, Request(connection.id, connection.device, it))
 
         if said.signed.statement.kind not in ASKING:
             ready(said)
@@ -290,7 +273,7 @@ class Hub:
             if connection is not None:
                 self.close(connection, code, says)
         for connection in list(self.paused.values()):
-            self._let_go(connection)
+            self.let_go(connection)
         if outcome.external or "directory" in outcome.changes:
             conversing.check_revocations(self)
         if outcome.external:

@@ -90,6 +90,7 @@ class Service:
         self._pace: Final = Pace(FEW if cores() > 1 else FEW_ALONE)
         self._busy: set[str] = set()
         self._pumping = False
+        self._tasks_last = False
         self._asking: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -197,21 +198,32 @@ class Service:
         hub = self.hub
         if "write" in self._busy:
             return
-        if hub.writes:
+        if hub.inbox and (self._tasks_last or not hub.writes) and self._pump_inbox():
+            self._tasks_last = False
+        elif hub.writes:
+            # In turn with what is judged: whoever asks for leases without an end must not keep statements waiting.
+            self._tasks_last = True
             writes = list(hub.writes)
             hub.writes.clear()
             self._run("write", lambda: self._writer.tasks(writes), partial(did_write, self.hub))
-        elif hub.inbox and not self._gathering():
-            match self._step():
-                case Step.ALL | Step.CHECKED as step:
-                    self._take(take(hub.inbox, MAX_BATCH_STATEMENTS, done=step is Step.CHECKED))
-                case Step.HELP:
-                    self._pump_later("late", LATE_S)
-                    check_here(next_share(hub.checks))
-                    self._pump_soon()
-                case Step.WAIT:
-                    self._pump_later("late", LATE_S)
-                    self._pump_later("patience", self._pace.patience_s(self._now_s()))
+
+    def _pump_inbox(self) -> bool:
+        """Takes some of what waits to be judged; whether it is time to."""
+        hub = self.hub
+        if self._gathering():
+            return False
+        match self._step():
+            case Step.ALL | Step.CHECKED as step:
+                self._take(take(hub.inbox, MAX_BATCH_STATEMENTS, done=step is Step.CHECKED))
+                return True
+            case Step.HELP:
+                self._pump_later("late", LATE_S)
+                check_here(next_share(hub.checks))
+                self._pump_soon()
+            case Step.WAIT:
+                self._pump_later("late", LATE_S)
+                self._pump_later("patience", self._pace.patience_s(self._now_s()))
+        return False
 
     def _now_s(self) -> float:
         assert self._loop is not None

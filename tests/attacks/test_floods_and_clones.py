@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +21,20 @@ from crdtmed.limits import (
     ENROLMENT_ATTEMPTS,
     HANDSHAKE_TIMEOUT_MS,
     MAX_HANDSHAKE_FRAME_BYTES,
+    MAX_QUESTIONS,
     MAX_UNAUTHENTICATED_CONNECTIONS,
 )
 from crdtmed.sealing import wiped_body
-from crdtmed.verdict import Status
+from crdtmed.verdict import Status, decode_verdict
 from crdtmed.wire import frames
 from crdtmed.wire.enrolment import MAX_ENROLMENT_BYTES, Enrolled, NotEnrolled, encode_message, read_answer
 from relay import app, hub, quarantine
 from relay.app import MAX_ENROLLING
 from relay.batch import Batch
 from relay.identity import enrolment, revocation
+from relay.jobs import Write
 from relay.own_documents import write_directory
+from relay.reading import Reader
 from relay.service import Service
 from relay.socket import HIGH_WATER
 from tests.attacks.ward import DRAFTS, HOUR, date_of, given, refused, unharmed, verdict_of, ward
@@ -263,6 +267,56 @@ def test_what_a_stranger_may_say_is_little(tmp_path: Path, sent: bytes, code: st
                 with pytest.raises(ConnectionClosed):
                     await stranger.recv()
             assert service.hub.counts.closes == {code: 1}
+
+    asyncio.run(run())
+
+
+def test_however_much_one_device_asks_others_wait_for_little_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it gets every answer, in order, and each verdict once however often it names it."""
+    waiting: list[int] = []
+    really = Reader.verdicts
+
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (attacker, other), service), Probe(attacker, port) as probe:
+
+            def noted(reader: Reader, refs: Sequence[str]) -> list[bytes]:
+                waiting.append(len(service.hub.reads))
+                return really(reader, refs)
+
+            monkeypatch.setattr(Reader, "verdicts", noted)
+            await probe.subscribe(DRAFTS)
+            said = [attacker.dose("p1", "rx1", str(value)) for value in range(1, 7)]
+            await probe.send(frames.Push(DRAFTS, attacker.into_drafts(DRAFTS, 1, *said)))
+            await probe.verdict(said[-1].statement.ref)
+            probe.seen.clear()
+            await probe.send(*[frames.AskVerdicts((one.statement.ref,) * 1_000) for one in said * 10])
+            answers = [await probe.next_of(frames.Verdicts) for _ in said * 10]
+            assert [decode_verdict(*answer.verdicts).ref for answer in answers] == [
+                one.statement.ref for one in said * 10
+            ]
+            assert max(waiting) < MAX_QUESTIONS
+            assert not service.hub.paused
+            await unharmed(port, other, 7)
+
+    asyncio.run(run())
+
+
+def test_whoever_asks_for_leases_without_an_end_keeps_no_statement_waiting(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with ward(tmp_path, 1) as (_, port, (device,), service):
+            asks = True
+
+            def ask(_: object = None) -> None:
+                if asks:
+                    service.hub.writes.append(Write(lambda batch: None, ask, ask))
+
+            ask()
+            try:
+                await unharmed(port, device, 1)
+            finally:
+                asks = False
 
     asyncio.run(run())
 

@@ -153,10 +153,10 @@ MUTANTS: Final = (
     Mutant(
         "helps_for_ever",
         "relay/service.py",
-        """                case Step.HELP:
-                    self._pump_later("late", LATE_S)
+        """            case Step.HELP:
+                self._pump_later("late", LATE_S)
 """,
-        """                case Step.HELP:
+        """            case Step.HELP:
 """,
         VERIFYING,
     ),
