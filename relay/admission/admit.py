@@ -78,7 +78,12 @@ def admit(port: FactsPort, submission: Submission) -> Decision:
 
 
 def _alarmed(port: FactsPort, submission: Submission, decision: Decision) -> Decision:
-    """The same number on two statements means that the device, or its store, exists twice."""
+    """The same number on two statements means that the device, or its store, exists twice.
+
+    That is told once, with the verdict that stays: what is to come again may do so a thousand times before.
+    """
+    if decision.status is Status.RETRY:
+        return decision
     statement = submission.statement
     holder = port.number_holder(statement.device, statement.number)
     if holder is None or holder == statement.ref:

@@ -575,6 +575,21 @@ def test_the_same_number_on_two_statements_is_an_alarm() -> None:
     assert [alarm.kind for alarm in ward.alarms] == ["number_reused"]
 
 
+def test_a_number_used_again_is_told_once_however_often_its_statement_waits() -> None:
+    """A device comes again for a day, and in the end more alarms than anybody reads would say the same."""
+    ward = Ward()
+    ward.do(administer(), number=900)
+    coming = ward.say(administer())
+    waiting = ward.say(Correct(coming.statement.ref, "entered-in-error", "twice"), number=900)
+    for minutes in range(5):
+        assert ward.submit(later(waiting, NOW + minutes * 60_000)).status is Status.RETRY
+    assert ward.alarms == []
+    judged = ward.submit(later(waiting, NOW + AWAITS_MS))
+    assert judged.status is Status.CONFLICT
+    assert Flag.NUMBER_REUSED in judged.flags
+    assert [alarm.kind for alarm in ward.alarms] == ["number_reused"]
+
+
 def test_broken_glass_is_seen_by_the_operator() -> None:
     ward, submission = prepared(Kind.BREAK_GLASS)
     assert ward.submit(submission).status is Status.ACCEPTED
