@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import resource
 import secrets
 import signal
 import ssl
@@ -15,6 +16,7 @@ import httpx
 import uvicorn
 import uvloop
 
+from crdtmed.limits import MAX_CONNECTIONS
 from relay.app import listen, server_of
 from relay.batch import Batch
 from relay.executors import cores
@@ -38,6 +40,8 @@ from relay.storage.sqlite import StorageError
 from relay.verifiers import how_many
 
 STARTED_POLL_S: Final = 0.01
+OTHER_FILES: Final = 1_000
+"""Of the database, of processes, and of strangers who have not said yet what they want."""
 YOUNG: Final = 10_000
 """Values made since the collector of cycles last looked at the young ones."""
 
@@ -45,6 +49,7 @@ YOUNG: Final = 10_000
 def serve(settings: Settings, port_file: Path | None = None) -> int:
     """Runs the relay until SIGTERM or SIGINT; raises `CannotOpen` with one line where it cannot start."""
     configure(settings.log_level)
+    allow_files()
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(_serve(settings, port_file))
     return 0
@@ -85,6 +90,16 @@ async def _run(settings: Settings, port_file: Path | None) -> None:
                 server.should_exit = True
                 await task
                 event("stopped")
+
+
+def allow_files() -> None:
+    """Lets this process open a file for every connection that it takes, as far as the system lets it; most systems
+    begin with a fifth of that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = MAX_CONNECTIONS + OTHER_FILES if hard == unlimited else min(MAX_CONNECTIONS + OTHER_FILES, hard)
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _leave_alone_what_stays() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -29,9 +30,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from crdtmed.aggregates.prescription import Stop
 from crdtmed.aggregates.stock_item import Receipt
 from crdtmed.documents import log_of
+from crdtmed.limits import MAX_CONNECTIONS
 from crdtmed.verdict import Status
 from crdtmed.wire import frames
 from relay.operator.office import open_office
+from relay.operator.serving import allow_files
 from relay.settings import Settings
 from tests.relay.cli.desk import ROOT, Desk, served, start, world_in
 from tests.relay.probe import Ended, Probe
@@ -54,6 +57,18 @@ def today(folder: Path) -> World:
     world = world_in(folder)
     world.now_ms = int(time.time() * 1000)
     return world
+
+
+def test_a_relay_may_open_a_file_for_every_connection_that_it_takes() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, before[1]))
+        allow_files()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert hard == before[1]
+        assert soft == hard or soft > MAX_CONNECTIONS
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # ---- start and stop -------------------------------------------------------------------------------------------------
