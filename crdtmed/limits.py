@@ -71,6 +71,8 @@ MAX_UNAUTHENTICATED_CONNECTIONS: Final = 200
 MAX_CONNECTIONS: Final = 5_000
 SEND_BUDGET_BYTES: Final = 4_194_304
 """What may wait for one slow reader before its queue for a document is dropped."""
+MAX_WAITING_BYTES: Final = 2 * MAX_RELAY_FRAME_BYTES
+"""Whom so much waits for is given up: its verdicts are not dropped, and could be more than what it has sent by far."""
 MAX_FRAMES_PER_S: Final = 5_000
 
 # Admission.

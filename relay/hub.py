@@ -14,6 +14,7 @@ from crdtmed.limits import (
     MAX_CONNECTIONS,
     MAX_INBOX_BYTES,
     MAX_UNAUTHENTICATED_CONNECTIONS,
+    MAX_WAITING_BYTES,
     ONLINE_LEASE_S,
     SEND_BUDGET_BYTES,
 )
@@ -139,9 +140,11 @@ class Hub:
         self.wrote(connection)
 
     def wrote(self, connection: Connection) -> None:
-        """A peer was written to; one that does not read is not read either."""
+        """A peer was written to; one that does not read is not read either, and in the end let go."""
         if connection.peer.waiting() > SEND_BUDGET_BYTES:
             self.pause(connection)
+        if connection.peer.waiting() > MAX_WAITING_BYTES:
+            self.close(connection, "slow", "too much waits to be read: connect again, and ask again what became of it")
 
     def send(self, connection: Connection, frame: frames.ToDevice) -> None:
         """Sends a frame, if the connection is still there."""

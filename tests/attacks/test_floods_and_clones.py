@@ -10,10 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec import Raw
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from crdtmed.aggregates.conflict import QuarantineRegister
+from crdtmed.codec import encode
 from crdtmed.device.enrolment import request
 from crdtmed.device.keyfile import new_keys
 from crdtmed.keys import SoftwareSigner
@@ -299,6 +301,30 @@ def test_however_much_one_device_asks_others_wait_for_little_of_it(
             assert max(waiting) < MAX_QUESTIONS
             assert not service.hub.paused
             await unharmed(port, other, 7)
+
+    asyncio.run(run())
+
+
+def test_who_reads_no_verdicts_is_let_go_before_they_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verdict on an id that was used before brings what was said under it, however little is said now."""
+    monkeypatch.setattr(hub, "MAX_WAITING_BYTES", 8 * HIGH_WATER)
+
+    async def run() -> None:
+        async with ward(tmp_path) as (_, port, (attacker, other), service), Probe(attacker, port) as probe:
+            segment = f"patient/p1/log/{date_of(attacker.now())}"
+            long = given(attacker, content=Raw(encode(["x" * 16_000])))
+            await probe.send(frames.Push(segment, attacker.into_log(segment, 1, long)))
+            await probe.verdict(long.statement.ref)
+            short = given(attacker, id=long.statement.id)
+            for _ in range(30):
+                await probe.send(frames.Push(segment, attacker.into_log(segment, 1, *[short] * 200)))
+            async with asyncio.timeout(PATIENCE_S):
+                while service.hub.devices:
+                    await asyncio.sleep(0)
+            assert service.hub.counts.closes == {"slow": 1}
+            await unharmed(port, other, 1)
 
     asyncio.run(run())
 
