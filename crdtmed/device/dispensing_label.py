@@ -19,6 +19,7 @@ from crdtmed.device.engine_types import DeviceError, Standing, State
 from crdtmed.device.patient_view import patient_register, zone_of
 from crdtmed.device.site_view import site_view
 from crdtmed.device.views import registers_of
+from crdtmed.dose_text import number_text, quantity_text
 
 if TYPE_CHECKING:
     from crdtmed.device.label import LabelContent
@@ -114,7 +115,7 @@ async def _content(
         medicine=item.display,
         strength=item.strength,
         form=item.form,
-        quantity_text=_quantity(dispense),
+        quantity_text=amount_text(dispense),
         directions=text,
         cautions=cautions,
         prescriber=prescriber or order.prescriber,
@@ -130,8 +131,12 @@ async def _content(
     )
 
 
-def _quantity(dispense: Dispense) -> str:
-    return f"{dispense.quantity} {dispense.unit.strip('{}')}"
+def amount_text(dispense: Dispense) -> str:
+    """What was dispensed, by the rules of `crdtmed.dose_text`; a unit that has no text there stands as it is."""
+    try:
+        return quantity_text(str(dispense.quantity), dispense.unit)
+    except ValueError:
+        return f"{number_text(str(dispense.quantity))} {dispense.unit.strip('{}')}"
 
 
 def _day(at_ms: int, zone: tzinfo) -> date:

@@ -49,6 +49,7 @@ def test_an_outage_of_four_hours_with_receipts_and_dispenses(tmp_path: Path) -> 
         first, second = await pia.label(dispensed), await pia.label(dispensed)
         assert _text(first) != _text(second), "each print has its number"
         assert "tentative" in _text(first).casefold()
+        assert "20 capsules" in _text(first)
 
         it.ahead_ms += 4 * HOUR_MS
         await pia.close()
