@@ -346,6 +346,7 @@ class Service:
     def _tick(self) -> None:
         assert self._loop is not None
         self.hub.tick(self.now())
+        self.pump()
         self.verifiers.tick(TICK_S)
         self._timers["tick"] = self._loop.call_later(TICK_S, self._tick)
 
