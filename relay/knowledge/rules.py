@@ -82,16 +82,21 @@ def _cards(snapshot: Snapshot, question: KnowledgeQuestion, medicine: Medication
 def _allergies(snapshot: Snapshot, question: KnowledgeQuestion, medicine: MedicationRegister) -> Iterable[Card]:
     for allergy in question.patient.allergies or ():
         rules = snapshot.classes_of_allergy.get(allergy.code, ())
-        if allergy.code in medicine.ingredients:
+        against = [
+            rule
+            for rule in rules
+            if set(rule.ingredients) & set(medicine.ingredients) or set(rule.classes) & set(medicine.classes)
+        ]
+        # To a class, a rule says how grave it is; where none does, it is taken for grave.
+        if allergy.code in medicine.ingredients or (allergy.code in medicine.classes and not against):
             says = f"Allergy recorded: {allergy.display}"[:200]
             yield _card(Severity.CRITICAL, "allergy", says, snapshot.source, (allergy.code, medicine.code))
         elif not rules and allergy.code not in snapshot.ingredients:
             says = f"No rule knows the recorded allergy {allergy.display}"[:150] + ": check it against the order"
             yield _card(Severity.INFO, "allergy-unknown", says, snapshot.source, (allergy.code,))
-        for rule in rules:
-            if set(rule.ingredients) & set(medicine.ingredients) or set(rule.classes) & set(medicine.classes):
-                about = (allergy.code, medicine.code, rule.summary)
-                yield _card(rule.severity, "allergy", rule.summary, snapshot.source, about, rule.detail)
+        for rule in against:
+            about = (allergy.code, medicine.code, rule.summary)
+            yield _card(rule.severity, "allergy", rule.summary, snapshot.source, about, rule.detail)
 
 
 def _between(snapshot: Snapshot, one: MedicationRegister, other: MedicationRegister, with_: str) -> Iterable[Card]:

@@ -86,6 +86,7 @@ def test_duplicate_therapy_by_class() -> None:
         ((Allergy("penicillin", "Penicillin"),), "amox-500", [("allergy", "critical")]),
         ((Allergy("nsaids", "NSAIDs"),), "ibup-400", [("allergy", "warning")]),
         ((Allergy("ibuprofen", "Ibuprofen"),), "ibup-400", [("allergy", "critical")]),
+        ((Allergy("nsaid", "The class itself"),), "ibup-400", [("allergy", "critical")]),
         ((Allergy("penicillin", "Penicillin"),), "para-500", []),
         ((Allergy("warfarin", "Warfarin"),), "para-500", []),
         ((Allergy("penicilin", "Penicillin, misspelt"),), "amox-500", [("allergy-unknown", "info")]),
@@ -95,6 +96,14 @@ def test_duplicate_therapy_by_class() -> None:
 )
 def test_allergies(allergies: tuple[Allergy, ...] | None, code: str, cards: list[tuple[str, str]]) -> None:
     assert said(order(code), allergies=allergies) == cards
+
+
+def test_an_allergy_to_a_class_by_its_own_code_is_as_grave_as_a_rule_says_and_grave_where_none_speaks() -> None:
+    allergies = (Allergy("nsaid", "NSAIDs"),)
+    for rule, severity in (({"classes": ["nsaid"]}, "warning"), ({"ingredients": ["aspirin"]}, "critical")):
+        held = {"allergy": "nsaid", "severity": "warning", "summary": "an NSAID", **rule}
+        snapshot = read_snapshot(msgspec.json.encode(RULES | {"allergy_classes": [held]}))
+        assert said(order("ibup-400"), allergies=allergies, snapshot=snapshot) == [("allergy", severity)]
 
 
 @pytest.mark.parametrize(
