@@ -12,6 +12,7 @@ from crdtmed.aggregates.registers import RegisterValue, decode_register, registe
 from crdtmed.aggregates.stock_item import Movement
 from crdtmed.documents import parse
 from crdtmed.ids import ref, to_text
+from crdtmed.limits import MAX_LISTED_BYTES
 from crdtmed.policies.server_authoritative import NIL
 from crdtmed.signed import Grant
 from crdtmed.statement import SignedStatement, Statement, decode
@@ -140,6 +141,14 @@ class Batch:
         }
         found.update({key: value for key, value in self.staged.get(document, {}).items() if key.startswith(word + "/")})
         return [value for _, value in sorted(found.items()) if value is not None]
+
+    def is_full(self, document: str) -> bool:
+        live = self.find(document)
+        if live is None:
+            return False
+        if live.listed is None:
+            live.listed = self.record.register_bytes(document)
+        return live.listed > MAX_LISTED_BYTES
 
     def position(self, document: str) -> int:
         live = self.find(document)

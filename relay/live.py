@@ -32,7 +32,10 @@ class LiveClient:
 
 @dataclass(slots=True)
 class LiveDocument:
-    """A document as the batch under way has it; ``replica`` only where the relay itself writes."""
+    """A document as the batch under way has it; ``replica`` only where the relay itself writes.
+
+    ``listed`` are the bytes of its registers, once somebody has asked, and of those written since beside them.
+    """
 
     id: int
     name: str
@@ -42,6 +45,7 @@ class LiveDocument:
     clients: dict[int, LiveClient]
     unfolded: int
     replica: Replica | None = None
+    listed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

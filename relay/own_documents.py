@@ -21,6 +21,8 @@ def put_registers(batch: Batch, document: str, entries: dict[str, RegisterValue 
     for key, value in entries.items():
         batch.record.put_register(live.id, key, versions[key], batch.now_ms, values[key])
         batch.live.registers[document, key] = Held(versions[key], value)
+    if live.listed is not None:
+        live.listed += len(update)
     _wrote(batch, live, replica, update)
 
 

@@ -10,6 +10,8 @@ from crdtmed.contract import Kind, Nature
 from crdtmed.documents import DocumentKind, parse
 from crdtmed.limits import MAX_QUARANTINE_PER_DEVICE
 from crdtmed.statement import SignedStatement, same, verify
+from relay.admission.conflicts import unlisted
+from relay.applying import apply
 from relay.batch import Batch
 from relay.session_statements import content_of
 
@@ -43,7 +45,7 @@ def hand_over(batch: Batch, device: str, public: bytes, statements: Sequence[Sig
 def quarantine(batch: Batch, signed: SignedStatement) -> bool:
     """Keeps one statement of a revoked device; False where its share is full.  Once is enough, however often it comes.
 
-    A fact is listed in the registers of its patient or site, for a clinician to enter again.
+    A fact is listed in the registers of its patient or site, as long as they have room, for a clinician to enter again.
     """
     statement, record = signed.statement, batch.record
     if record.quarantined(statement.ref) is not None:
@@ -58,7 +60,10 @@ def quarantine(batch: Batch, signed: SignedStatement) -> bool:
         register = QuarantineRegister(
             statement.ref, statement.kind, signed.encoded, statement.device, batch.now_ms, open=True
         )
-        batch.put(home, register)
+        if batch.is_full(home):
+            apply(batch, tuple(unlisted(batch, home, statement.device)))
+        else:
+            batch.put(home, register)
     return True
 
 

@@ -91,7 +91,7 @@ def _register(submission: Submission, reason: Reason) -> ConflictRegister:
 
 
 def _kept(port: FactsPort, submission: Submission, register: ConflictRegister) -> Iterable[Effect]:
-    """Where a conflict is kept: in the site's document and the patient's, as far as it has them.
+    """Where a conflict is kept: in the site's document and the patient's, as far as it has them and they have room.
 
     A reused id may stand for a conflict already, which must not be overwritten: then the statement is kept as a note.
     """
@@ -99,11 +99,23 @@ def _kept(port: FactsPort, submission: Submission, register: ConflictRegister) -
     if isinstance(register.reason, KeyReused) and any(_taken(port, home, register) for home in homes):
         yield Note("variant", f"{register.ref}/{sha256(register.statement).hexdigest()}", register.statement)
         homes = ()
-    yield from (Put(home, register) for home in homes)
+    for home in homes:
+        if port.is_full(home):
+            yield from unlisted(port, home, submission.statement.device)
+        else:
+            yield Put(home, register)
     unknown = register.patient is not None and port.register(f"patient/{register.patient}", "patient") is None
     if unknown or not _homes(register):
         says = f"{register.kind.label} {register.ref} is in conflict ({code_of(register.reason)}) where nobody looks"
         yield Alarm("conflict_unseen", submission.statement.device, says)
+
+
+def unlisted(port: FactsPort, home: str, device: str) -> Iterable[Effect]:
+    """That a document lists nothing more: the operator is told once, of the device that came first."""
+    if port.note("full", home) is None:
+        yield Note("full", home, b"")
+        says = f"{home} is full: what comes into conflict there, or is quarantined, is on record and listed no more"
+        yield Alarm("document_full", device, f"{says}; see whether a device fills it, and revoke that")
 
 
 def _taken(port: FactsPort, home: str, register: ConflictRegister) -> bool:

@@ -152,6 +152,9 @@ class FactsPort(Protocol):
     def registers(self, document: str, word: str) -> Sequence[RegisterValue]:
         """The values of all registers of a document whose key is ``word/…``, in the order of their keys."""
 
+    def is_full(self, document: str) -> bool:
+        """Whether its registers take more than `crdtmed.limits.MAX_LISTED_BYTES`, so that no more is listed there."""
+
     def position(self, document: str) -> int:
         """The document's position; one higher as soon as this batch has put or withdrawn a register of it."""
 

@@ -131,6 +131,9 @@ class Record(Protocol):
     def register(self, document: str, key: str) -> RegisterRow | None:
         """A register; None where it was never written."""
 
+    def register_bytes(self, document: str) -> int:
+        """How many bytes the values of its registers have, with their keys."""
+
     def registers_under(self, key: str, documents: Sequence[str]) -> dict[str, bytes]:
         """The value under this key in each of the documents that has one."""
 

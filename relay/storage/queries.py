@@ -45,6 +45,9 @@ LOOKED_UP: Final = 16
 NAMED: Final = 64
 """So many documents are asked about by one query; where there are fewer, the last one is asked for again."""
 
+SEAL_BYTES: Final = 200
+"""What signing and placing a register takes in its document, besides its value and its key."""
+
 WORTH_WHILE: Final = 5
 """Fewer than these are quicker looked up one by one."""
 
@@ -135,6 +138,7 @@ class Queries:
     first_changes: Sql
     add_change: Sql
     register: Sql
+    register_bytes: Sql
     registers_under: Sql
     registers: Sql
     registers_everywhere: Sql
@@ -265,6 +269,11 @@ def queries(dialect: Any = SQLITE) -> Queries:
         ),
         "add_change": _insert(CHANGE, "document", "position", "data"),
         "register": _registers().where(d.name == b("name"), REGISTER.c.key == b("key")),
+        "register_bytes": select(
+            func.coalesce(func.sum(func.length(REGISTER.c.value) + func.length(REGISTER.c.key) + SEAL_BYTES), 0)
+        )
+        .select_from(REGISTER.join(DOCUMENT, REGISTER.c.document == d.id))
+        .where(d.name == b("name")),
         "registers_under": select(d.name, REGISTER.c.value)
         .select_from(REGISTER.join(DOCUMENT, REGISTER.c.document == d.id))
         .where(named, REGISTER.c.key == b("key")),

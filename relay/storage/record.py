@@ -267,6 +267,10 @@ class SqlRecord:
         row = self._q.register.one(self.connection, name=document, key=key)
         return None if row is None else RegisterRow(*row)
 
+    def register_bytes(self, document: str) -> int:
+        row = self._q.register_bytes.one(self.connection, name=document)
+        return 0 if row is None else int(row[0])
+
     def registers_under(self, key: str, documents: Sequence[str]) -> dict[str, bytes]:
         return lookups.registers_under(self.connection, self._q, key, documents)
 

@@ -57,6 +57,7 @@ class MemoryPort:
     notes: dict[tuple[str, str], bytes] = field(default_factory=dict)
     grants: dict[tuple[str, str], Grant] = field(default_factory=dict)
     withdrawn: dict[str, int] = field(default_factory=dict)
+    full: set[str] = field(default_factory=set)
     closed: set[tuple[str, str]] = field(default_factory=set)
     ledger: list[Movement] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
@@ -83,6 +84,9 @@ class MemoryPort:
     def registers(self, document: str, word: str) -> Sequence[RegisterValue]:
         found = sorted(key for name, key in self.held if name == document and key.startswith(f"{word}/"))
         return [self.held[document, key] for key in found]
+
+    def is_full(self, document: str) -> bool:
+        return document in self.full
 
     def position(self, document: str) -> int:
         return self.positions[document]

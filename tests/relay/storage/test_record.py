@@ -34,7 +34,7 @@ from relay.storage.packing import (
     words_of,
 )
 from relay.storage.port import Record
-from relay.storage.queries import queries
+from relay.storage.queries import SEAL_BYTES, queries
 from relay.storage.record import SqlRecord
 from relay.storage.rows import NewStatement, Place
 from relay.storage.schema import METADATA
@@ -192,6 +192,16 @@ def test_a_register_is_found_in_those_of_many_documents_that_have_it(record: Rec
     found = record.registers_under("patient", [*names, "patient/nobody"])
     assert found == {name: bytes([at]) for at, name in enumerate(names) if at % 3 == 0}
     assert record.registers_under("patient", []) == {}
+
+
+def test_the_bytes_of_a_documents_registers_are_counted_as_they_are_now(record: Record) -> None:
+    assert record.register_bytes("site/a") == 0
+    site, other = record.add_document("site/a", "aaaaaaaaaaaaaaaa"), record.add_document("site/b", "bbbbbbbbbbbbbbbb")
+    record.put_register(site.id, "stock/x/1", 1, 5, bytes(1_000))
+    record.put_register(site.id, "stock/x/1", 2, 6, bytes(10))
+    record.put_register(site.id, "stock/x/2", 1, 6, bytes(20))
+    record.put_register(other.id, "stock/x/1", 1, 5, bytes(500))
+    assert record.register_bytes("site/a") == 9 + 10 + 9 + 20 + 2 * SEAL_BYTES
 
 
 def test_who_reads_everything_sees_what_was_put_in_front_of_it(record: Record) -> None:
