@@ -26,7 +26,7 @@ from crdtmed.signed import TAGS, DirectoryHead, DocumentDigests, read
 from crdtmed.statement import SignedStatement
 from crdtmed.trust import HEAD, BadDirectory, Directory, follow, read_directory, rotations_in
 from crdtmed.updates import Malformed
-from crdtmed.verdict import Status
+from crdtmed.verdict import Status, Verdict
 
 NOTHING: Final = b"\x00\x00"
 """The update of a document that holds nothing."""
@@ -37,8 +37,8 @@ class Burst:
     """What a burst of frames does: written in one transaction, told after it.
 
     ``wholes`` and ``runs`` are of documents, ``lacking`` what a new epoch does not have (document, reference, bytes),
-    ``restamp`` references of
-    statements to be signed again with corrected time, ``directory`` the digest of a directory that was verified.
+    ``judged_back`` the final verdicts by reference, of what was handed back too, ``restamp`` references of statements
+    to be signed again with corrected time, ``directory`` the digest of a directory that was verified.
     """
 
     wholes: dict[str, bytes] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Burst:
     alarms: list[Alarm] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     changed: dict[str, None] = field(default_factory=dict)
-    judged_back: list[str] = field(default_factory=list)
+    judged_back: dict[str, Verdict] = field(default_factory=dict)
     restamp: list[str] = field(default_factory=list)
     directory: bytes = b""
     digests: list[Check] = field(default_factory=list)

@@ -22,6 +22,7 @@ from crdtmed.signed import Grant, RelayKey, Revocation
 from crdtmed.statement import SignedStatement
 from crdtmed.trust import Anchor, Directory
 from crdtmed.updates import ItemId, Malformed, Root
+from crdtmed.verdict import Verdict
 from crdtmed.wire.frames import ToDevice
 
 T = TypeVar("T")
@@ -72,7 +73,8 @@ class Core:
 
     ``number`` and ``stamp`` are the last ones given out; ``offset_ms`` is what the relay's clock is ahead of this
     device's; ``days`` how many days of logs are held; ``hand_again`` the references of what was
-    handed back and is to be handed back once more at ``hand_again_at`` (device's clock, ms); ``shown`` are views, each
+    handed back and is to be handed back once more at ``hand_again_at`` (device's clock, ms); ``coming`` the verdicts of
+    what was handed back and no base has reached in this conversation; ``shown`` are views, each
     with the changes after which it must be made anew, and ``changes`` counts these; ``bursts`` counts those of the
     relay's frames.  ``queues`` are the patients in the queue of each site, by register; ``subset`` counts changes of
     the scopes asked for, ``wanted`` is what `crdtmed.device.engine_subset.wanted` gave last and for what, ``asked``
@@ -109,6 +111,7 @@ class Core:
     hand_again: set[str] = field(default_factory=set)
     hand_again_at: int = 0
     hand_attempts: int = 0
+    coming: dict[str, Verdict] = field(default_factory=dict)
     found: set[str] = field(default_factory=set)
     withdrawn: dict[str, str] = field(default_factory=dict)
     queues: dict[str, dict[str, str]] = field(default_factory=dict)

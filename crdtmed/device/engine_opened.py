@@ -57,6 +57,7 @@ async def _speak_of_the_past(core: Core, now: int) -> None:
     for ref in found:
         core.outbox.items[ref].not_before = now + RETRY_MOST_MS // 6
     core.hand_again.clear()
+    core.coming.clear()
     core.hand_attempts = 0
     rows = await core.ports.database.run(store.hand_backs)
     for name, lacking in engine_bases.in_order(rows):

@@ -208,7 +208,10 @@ def _answer(core: Core, frame: wire.Challenges | wire.SignedIn | wire.SignInFail
 async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
     leaving = engine_verdicts.leaving(core)
     await engine_bases.hand_back_astray(core, burst, leaving)
-    touched = burst.wholes or burst.runs or burst.synced or burst.lacking or final or leaving or burst.judged_back
+    coming = engine_verdicts.coming(core, burst)
+    arrived = [ref for ref in core.coming | burst.judged_back if ref not in coming]
+    core.coming = coming
+    touched = burst.wholes or burst.runs or burst.synced or burst.lacking or final or leaving or arrived
     if not touched and not burst.alarms:
         return
     now = core.ports.now_ms()
@@ -224,7 +227,7 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
         engine_verify.keep_verified(verified, connection)
         told = engine_verdicts.write(core, final, connection)
         store.remove(connection, [item.said.number for item in leaving])
-        store.drop_hand_back(connection, burst.judged_back)
+        store.drop_hand_back(connection, arrived)
         if burst.directory:
             store.keep_int(connection, store.HEAD, head)
             store.keep_bytes(connection, store.DIRECTORY, burst.directory)
@@ -239,6 +242,9 @@ async def _commit(core: Core, burst: Burst, final: list[Verdict]) -> None:
 
     inbox_open = await core.ports.database.run(work)
     core.inbox_open = core.inbox_open if inbox_open is None else inbox_open
+    for shown in core.handing.values():
+        for ref in arrived:
+            shown.pop(ref, None)
     for item in leaving:
         core.judged.discard(item.ref)
         core.found.discard(item.ref)
@@ -261,9 +267,6 @@ async def _told(core: Core, burst: Burst, final: list[Verdict]) -> None:
         engine_opened.hand_back(core, name, lacking)
     for verdict in final:
         core.settle(verdict.ref, STATE_OF[verdict.status])
-    for shown in core.handing.values():
-        for ref in burst.judged_back:
-            shown.pop(ref, None)
     if burst.restamp:
         await engine_heal.restamp(core, burst.restamp)
     sites = [name for name in burst.changed if name in core.scopes and name.startswith("site/")]

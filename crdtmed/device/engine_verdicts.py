@@ -29,7 +29,7 @@ def take(core: Core, burst: Burst, verdicts: Sequence[bytes]) -> list[Verdict]:
             continue
         item = core.outbox.items.get(verdict.ref)
         if verdict.final:
-            burst.judged_back.append(verdict.ref)
+            burst.judged_back[verdict.ref] = verdict
             if item is None or item.phase is not Phase.JUDGED:
                 final.append(verdict)
             if item is not None:
@@ -86,7 +86,23 @@ def _judged_anew(connection: Connection, verdict: Verdict, now: int) -> None:
 
 def leaving(core: Core) -> list[Item]:
     """The judged statements whose base has reached their verdict: they are in it, or nowhere, for good."""
-    return [item for ref in core.judged if (item := core.outbox.items[ref]) and _reached(core, item)]
+    return [item for ref in core.judged if (item := core.outbox.items[ref]) and _has_left(core, item)]
+
+
+def coming(core: Core, burst: Burst) -> dict[str, Verdict]:
+    """The verdicts on statements that were handed back, and that the base has not reached yet.
+
+    Until it does, nothing else here tells of them, and a relay that is restored once more may lack them again.
+    """
+    shown = [ref for handed in core.handing.values() for ref in handed]
+    judged = core.coming | burst.judged_back if shown else {}
+    return {
+        ref: verdict
+        for ref in shown
+        if (verdict := judged.get(ref)) is not None
+        and verdict.status is not Status.REFUSED
+        and not _reached(core, verdict, core.conversation)
+    }
 
 
 def says(reason: Reason | None) -> str:
@@ -150,10 +166,11 @@ def _again(core: Core, burst: Burst, item: Item, verdict: Verdict) -> None:
             core.outbox.again(item, verdict, later)
 
 
-def _reached(core: Core, item: Item) -> bool:
-    verdict = item.verdict
-    if verdict is None:
-        return False
+def _has_left(core: Core, item: Item) -> bool:
+    return item.verdict is not None and _reached(core, item.verdict, item.judged_in)
+
+
+def _reached(core: Core, verdict: Verdict, judged_in: int) -> bool:
     place = core.stands(verdict.document)
     if place is None:
         # Nothing will come of it; but what is wanted is asked for only when the conversation is open.
@@ -161,4 +178,4 @@ def _reached(core: Core, item: Item) -> bool:
     if place.epoch == verdict.epoch:
         return place.position >= verdict.position
     # Without a base the relay has no such document: its first change is on its way, or was lost with a backup.
-    return place.live and (verdict.document in core.rows or item.judged_in != core.conversation)
+    return place.live and (verdict.document in core.rows or judged_in != core.conversation)

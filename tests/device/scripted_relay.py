@@ -339,7 +339,7 @@ class ScriptedRelay:
         line.say(wire.Verdicts(self.now, tuple(encode_verdict(verdict) for verdict in verdicts)))
         self.spread({name: document.position})
 
-    def _judge(self, line: Line, data: bytes, document: Document) -> Verdict:
+    def _judge(self, line: Line, data: bytes, document: Document, inserts: bool = False) -> Verdict:
         signed = statement.decode(data)
         one = signed.statement
         known = self.statements.get(one.ref)
@@ -355,7 +355,7 @@ class ScriptedRelay:
             self.now,
             document.name,
             document.epoch,
-            document.position,
+            document.position + (inserts and said.status is Status.ACCEPTED),
             said.reason,
             said.actions,
             said.flags,
@@ -372,7 +372,8 @@ class ScriptedRelay:
             ref = statement.decode(data).statement.ref
             known = ref in self.statements
             document = self.document(name)
-            verdict = self._judge(line, data, document)
+            inserts = not known and parse(name).written_by_devices
+            verdict = self._judge(line, data, document, inserts)
             if not known and verdict.status is Status.ACCEPTED and parse(name).written_by_devices:
                 self.insert(name, [data], 99)
             verdicts.append(encode_verdict(verdict))

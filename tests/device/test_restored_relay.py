@@ -130,6 +130,34 @@ def test_a_verdict_whose_change_never_came_is_no_reason_to_forget_what_a_restore
     run(story())
 
 
+def test_what_was_handed_back_is_shown_and_kept_until_the_document_tells_of_it(tmp_path: Path) -> None:
+    """The restored relay took it again, died before the change was on the line, and was restored to before that too."""
+
+    async def story() -> None:
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            async with linked(engine.core, relay):
+                said = await administer(engine, 1)
+                await settle(engine)
+                await until(lambda: TODAY in engine.core.rows)
+                spread = relay.spread
+                relay.spread = lambda first: None  # type: ignore[method-assign]  # that is the fault
+                relay.restored(lambda ref: False)
+                await until(lambda: said.ref in engine.core.coming)
+            assert [entry.standing for entry in await engine.statements(LOG)] == [Standing.TENTATIVE]
+        relay.spread = spread  # type: ignore[method-assign]  # and its end
+        relay.restored(lambda ref: False)
+        async with device.engine() as engine:
+            assert [entry.standing for entry in await engine.statements(LOG)] == [Standing.TENTATIVE]
+            async with linked(engine.core, relay):
+                await until(lambda: relay.judged.count(said.ref) == 3)
+                await until(lambda: not any(engine.core.handing.values()))
+                assert [entry.standing for entry in await engine.statements(LOG)] == [Standing.CONFIRMED]
+                await equal(engine, relay)
+            assert not await engine.inbox()
+
+    run(story())
+
+
 def test_what_is_to_be_handed_back_survives_a_restart(tmp_path: Path) -> None:
     async def story() -> None:
         async with tablet_and_relay(tmp_path) as (device, relay, engine):
