@@ -165,6 +165,8 @@ MAX_TIMES_PER_DAY: Final = 24
 MAX_FREQUENCY: Final = 1_440
 """Doses in one period of a timing."""
 MAX_HOME_MEDICATIONS: Final = 100
+MAX_SESSION_BYTES: Final = MAX_REGISTER_BYTES - 1_024
+"""What a session may take with its notes; what ends it has to find room behind that."""
 MAX_RESTARTED_SESSIONS: Final = 16
 MAX_IDENTIFIERS: Final = 16
 MAX_ALLERGIES: Final = 200

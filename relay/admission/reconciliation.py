@@ -17,7 +17,8 @@ from crdtmed.aggregates.reconciliation_session import (
     recorded,
 )
 from crdtmed.aggregates.reconciliation_session import SessionStatus as Standing
-from crdtmed.limits import MAX_RESTARTED_SESSIONS
+from crdtmed.codec import encode
+from crdtmed.limits import MAX_RESTARTED_SESSIONS, MAX_SESSION_BYTES
 from crdtmed.reasons import ContentInvalid, Reason, SessionDiverged, SessionStatus
 from relay.admission import claim
 from relay.admission.conflicts import closed, conflict, turned_down
@@ -153,6 +154,8 @@ def record(port: FactsPort, submission: Submission) -> Decision:
     after = recorded(register, said, submission.ref) if register is not None and reason is None else None
     if reason is None and after is None:
         reason = ContentInvalid("medicine", f"is {said.medicine!r}, which the session does not have; open one with it")
+    if after is not None and len(encode(after)) > MAX_SESSION_BYTES:
+        reason = ContentInvalid("note", "is more than the session can hold; shorten it")
     if reason is not None or after is None:
         return turned_down(port, submission, reason or SessionStatus(said.session, "unknown"))
     return accept(Put(f"patient/{patient}", after))

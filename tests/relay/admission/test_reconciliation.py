@@ -6,8 +6,10 @@ import pytest
 
 from crdtmed.aggregates.conflict import Action
 from crdtmed.aggregates.reconciliation_session import Complete, Decision, HomeMedication, Open, Record, SessionStatus
+from crdtmed.aggregates.registers import encode_register
 from crdtmed.contract import CONFLICT_RULES
-from crdtmed.reasons import SessionDiverged, code_of
+from crdtmed.limits import MAX_HOME_MEDICATIONS, MAX_LONG_TEXT_CHARS, MAX_REGISTER_BYTES
+from crdtmed.reasons import ContentInvalid, SessionDiverged, code_of
 from crdtmed.reasons import SessionStatus as WrongStatus
 from crdtmed.verdict import Status
 from tests.relay.admission.memory_port import Ward
@@ -140,3 +142,18 @@ def test_a_restart_names_sessions_that_were_entered_in_error(ward: Ward, restart
     assert decision.reason is not None
     assert code_of(decision.reason) == code
     assert session(ward, "s-1").status is SessionStatus.IN_PROGRESS
+
+
+def test_a_session_that_can_hold_no_more_says_so_and_can_still_be_ended(ward: Ward) -> None:
+    """Notes in scripts that take several bytes a letter fill it before its medicines do."""
+    homes = tuple(HomeMedication(f"m-{number}", "Ασπιρίνη") for number in range(MAX_HOME_MEDICATIONS))
+    ward.do(Open("s-1", (), homes))
+    decided = [ward.do(Record("s-1", home.key, Decision.CONTINUE, "ω" * MAX_LONG_TEXT_CHARS))[1] for home in homes]
+    full = next(decision for decision in decided if decision.status is not Status.ACCEPTED)
+    assert full.status is Status.REFUSED
+    assert isinstance(full.reason, ContentInvalid)
+    assert full.reason.field == "note"
+    _, brief = ward.do(Record("s-1", homes[-1].key, Decision.STOP))
+    assert brief.status is Status.ACCEPTED
+    assert ward.do(Complete("s-1"))[1].status is Status.ACCEPTED
+    assert len(encode_register(session(ward, "s-1"))) <= MAX_REGISTER_BYTES
