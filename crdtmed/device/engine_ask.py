@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+from crdtmed.device import engine_subset
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import DeviceError, NotAllowed, Report
 from crdtmed.device.session import Stage
@@ -20,6 +21,7 @@ async def sign_in(core: Core, user: str, password: str, pin: str | None) -> byte
     """
     frame = await _asked(core, SIGN_IN + user, wire.SignIn(user, password, pin))
     if isinstance(frame, wire.SignedIn):
+        engine_subset.ask_again(core)  # it may open what nobody's grant opened before
         return frame.grant
     code = frame.code if isinstance(frame, wire.SignInFailed) else "no_answer"
     raise NotAllowed(code, f"{user} could not sign in", "check the user name and the password")

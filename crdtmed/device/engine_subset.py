@@ -1,6 +1,6 @@
 """What a device holds: the documents of the patients and sites that it works with, and no others."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from crdtmed import documents
 from crdtmed.aggregates.dispensing_event import QueueEntry
@@ -57,9 +57,7 @@ async def subscribe(core: Core, scopes: Sequence[str]) -> None:
     await core.ports.database.run(lambda connection: store.subscribe(connection, scopes, now))
     core.scopes.update(scopes)
     core.subset += 1
-    for name in [name for name in core.withdrawn if scope_of(name) in scopes]:
-        del core.withdrawn[name]
-    ask(core)
+    ask_again(core, scopes)
 
 
 async def unsubscribe(core: Core, scopes: Sequence[str]) -> None:
@@ -116,6 +114,14 @@ def ask(core: Core) -> None:
         core.wake()
 
 
+def ask_again(core: Core, scopes: Container[str] | None = None) -> None:
+    """Asks once more for what the relay did not give of these patients and sites, None for all: now it may."""
+    for name in [name for name in core.withdrawn if scopes is None or scope_of(name) in scopes]:
+        del core.withdrawn[name]
+        core.asked = None
+    ask(core)
+
+
 async def evicted(core: Core, name: str, code: str) -> None:
     """The relay says that a document is not for this device: its cache goes, and with a head its whole scope."""
     try:
@@ -153,7 +159,8 @@ async def follow_queues(core: Core, sites: Sequence[str] | None = None) -> None:
             core.queue_patients |= came
     else:
         core.queue_patients = frozenset(patient for queue in core.queues.values() for patient in queue.values())
-    ask(core)
+    # What is to be dispensed here opens a patient that was not for this device before.
+    ask_again(core, {documents.patient(patient) for patient in came})
 
 
 async def _follow(core: Core, scope: str, held: Held) -> set[str]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmed import clock
+from crdtmed.aggregates.dispensing_event import QueueEntry
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import (
     Evicted,
@@ -16,9 +17,10 @@ from crdtmed.device.engine_types import (
 )
 from crdtmed.device.store_database import Connection, InlineDatabase
 from crdtmed.limits import DRIFT_MS
+from crdtmed.signed import seal
 from crdtmed.trust import Anchor
 from crdtmed.wire import frames as wire
-from tests.device.scripted_relay import NOW
+from tests.device.scripted_relay import IDENTITY, NOW, Line
 from tests.device.world import (
     DRAFTS,
     LOG,
@@ -62,6 +64,60 @@ def test_a_patient_that_is_withdrawn_is_purged_and_what_was_said_is_sent(tmp_pat
                     return len(await engine.statements(LOG)) == 2
 
                 await until(back)
+
+    run(story())
+
+
+def test_what_lapsed_with_the_last_grant_comes_back_when_somebody_signs_in(tmp_path: Path) -> None:
+    """A tablet that stays connected over a long weekend: nobody connects it anew on Monday morning."""
+
+    async def story() -> None:
+        async with tablet_and_relay(tmp_path) as (device, relay, engine):
+            usual = relay.receive
+
+            def receive(line: Line, frame: wire.ToRelay) -> None:
+                if isinstance(frame, wire.SignIn):
+                    relay.evict.clear()
+                    line.say(wire.SignedIn(seal(device.grant(), IDENTITY)))
+                else:
+                    usual(line, frame)
+
+            relay.receive = receive  # type: ignore[method-assign]  # the script knows nothing of users
+            async with linked(engine.core, relay):
+                await administer(engine, 1)
+                await settle(engine)
+                relay.evict[P1] = "patient_not_in_care"
+                for line in relay.lines:
+                    line.say(wire.Evicted(P1, "patient_not_in_care"))
+                await until(lambda: bool(engine.withdrawn))
+                conversation = engine.core.conversation
+                await engine.sign_in("ann", "her word", None)
+
+                async def back() -> bool:
+                    return len(await engine.statements(LOG)) == 1
+
+                await until(back)
+                assert not engine.withdrawn
+                assert engine.core.conversation == conversation
+
+    run(story())
+
+
+def test_a_patient_that_was_not_for_this_device_comes_with_the_queue(tmp_path: Path) -> None:
+    async def story() -> None:
+        device = device_in(tmp_path)
+        relay = relay_with(device)
+        relay.put_register("patient/p7", "patient", {"id": "p7"})
+        relay.evict["patient/p7"] = "patient_not_in_care"
+        async with device.engine() as engine:
+            await engine.subscribe(["site/w1", "patient/p7"])
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().behind == 0 and "patient/p7" in engine.withdrawn)
+                relay.evict.clear()
+                entry = QueueEntry("rx1", "p7", "item", "Amoxicillin", 20, "{tablet}", NOW)
+                relay.put_register("site/w1", "queue/rx1", entry)
+                await until(lambda: "patient/p7" in engine.core.rows)
+                assert not engine.withdrawn
 
     run(story())
 
@@ -126,8 +182,6 @@ def test_a_patient_that_is_dropped_while_its_base_is_being_written_is_gone_and_c
 
 def test_the_queue_of_a_site_brings_its_patients(tmp_path: Path) -> None:
     async def story() -> None:
-        from crdtmed.aggregates.dispensing_event import QueueEntry
-
         device = device_in(tmp_path)
         relay = relay_with(device)
         entry = QueueEntry("rx1", "p7", "item", "Amoxicillin", 20, "{tablet}", NOW)
