@@ -257,7 +257,10 @@ class Batch:
         statement, name, author = signed.statement, verdict.ref, self._author(signed.statement.device)
         sid = self._raw.get(name) or raw_id(statement.id)
         encoded = encode_verdict(verdict)
-        plain = verdict.status is Status.ACCEPTED and not (verdict.reason or verdict.actions or verdict.flags)
+        # Where nothing was written, the document may stand where the epoch before its own ended.
+        wrote = place is not None or position > target.position
+        says_more = verdict.reason or verdict.actions or verdict.flags
+        plain = verdict.status is Status.ACCEPTED and wrote and not says_more
         client, clock = place or (None, None)
         self.record.add_statement(
             NewStatement(

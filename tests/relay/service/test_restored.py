@@ -1,5 +1,6 @@
 """A relay restored from a backup: what devices hand back takes its place again."""
 
+from crdtmed.aggregates.conflict import BreakGlass
 from crdtmed.documents import parse
 from crdtmed.verdict import Status
 from relay.items import HandBack
@@ -54,4 +55,18 @@ def test_facts_handed_back_follow_what_the_log_has() -> None:
         each.encoded for each, verdict in zip(lost, verdicts(outcome), strict=True) if verdict.status is Status.ACCEPTED
     ]
     assert sorted(base_of(world, log).values()) == sorted([first.encoded, *accepted])
+    assert world.verify().findings == ()
+
+
+def test_a_verdict_on_what_wrote_nothing_since_a_restore_is_given_again_word_for_word() -> None:
+    world = World()
+    tablet = world.tablet()
+    new_epochs(world.record, world.now_ms, world.random)
+    world.live.drop()
+    glass = tablet.say(BreakGlass("the network is down", world.now_ms), "directory")
+    first, again = (verdicts(world.commit(world.request(tablet, glass))) for _ in range(2))
+    document = world.record.document("directory")
+    assert document is not None
+    assert [verdict.epoch for verdict in first] == [document.epoch]
+    assert again == first
     assert world.verify().findings == ()
