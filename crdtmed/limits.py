@@ -39,9 +39,11 @@ MAX_STRUCTS_PER_UPDATE: Final = 256
 """Values that one transaction of a device may insert."""
 MAX_RELAY_VALUE_BYTES: Final = MAX_REGISTER_BYTES
 MAX_RELAY_UPDATE_BYTES: Final = 33_554_432
-MAX_LISTED_BYTES: Final = 16_777_216
+MAX_LISTED_BYTES: Final = 29_360_128
 """Registers of one document past which conflicts and what is quarantined are kept on record and listed there no more:
 stock, orders and queues need what is left of `MAX_RELAY_UPDATE_BYTES`."""
+LARGE_BYTES: Final = 16_777_216
+"""A document that takes more is told to the operator, long before it takes `MAX_RELAY_UPDATE_BYTES`."""
 MAX_CLIENTS_PER_DOCUMENT: Final = 100_000
 MAX_RELAY_STRUCTS: Final = 1_000_000
 """Structs in one update of the relay; as many values, and as many deleted ranges."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from crdtmed.documents import Document, open_segments
-from crdtmed.limits import MAX_CLIENTS_PER_DOCUMENT
+from crdtmed.limits import LARGE_BYTES, MAX_CLIENTS_PER_DOCUMENT, MAX_RELAY_UPDATE_BYTES
 from crdtmed.reasons import SegmentClosed
 from crdtmed.statement import same
 from crdtmed.updates import ArrayInsert, DeviceUpdate, tombstoned
@@ -103,8 +103,19 @@ def _finish(batch: Batch) -> None:
         live = batch.live.documents[name]
         batch.record.advance(live.id, change.first + len(change.updates) - 1)
         if live.replica is not None and live.unfolded >= COMPACT_AFTER:
-            batch.record.keep_snapshot(live.id, live.replica.snapshot(), live.position, COMPACT_AFTER // 2)
+            snapshot = live.replica.snapshot()
+            batch.record.keep_snapshot(live.id, snapshot, live.position, COMPACT_AFTER // 2)
             live.unfolded = 0
+            if len(snapshot) > LARGE_BYTES:
+                _large(batch, name, len(snapshot))
+
+
+def _large(batch: Batch, name: str, size: int) -> None:
+    """Tells the operator of a document that grows out of its limit, once."""
+    if batch.note("large", name) is None:
+        batch.record.put_note("large", name, b"")
+        says = f"{name} has {size} bytes, and at {MAX_RELAY_UPDATE_BYTES} no device takes it any more"
+        batch.alarm("document_large", "", f"{says}; let another take its place before then")
 
 
 def _notice_others(record: Record, live: Live) -> bool:

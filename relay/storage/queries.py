@@ -45,7 +45,7 @@ LOOKED_UP: Final = 16
 NAMED: Final = 64
 """So many documents are asked about by one query; where there are fewer, the last one is asked for again."""
 
-SEAL_BYTES: Final = 200
+SEAL_BYTES: Final = 130
 """What signing and placing a register takes in its document, besides its value and its key."""
 
 WORTH_WHILE: Final = 5

@@ -9,7 +9,7 @@ from crdtmed.aggregates.stock_item import Receipt
 from crdtmed.statement import SignedStatement
 from crdtmed.updates import ItemId
 from crdtmed.verdict import Status
-from relay import batch
+from relay import batch, commit
 from relay.quarantine import hand_over
 from tests.relay.world import Tablet, World
 
@@ -58,6 +58,22 @@ def test_conflicts_without_end_are_all_on_record_and_listed_as_long_as_there_is_
     world.commit(world.push(good, world.log(SITE), good.into_log(world.log(SITE), 2, delivery)))
     assert listed(world, "stock") == ["stock/amox-500/L99"]
     assert not world.task(lambda it: it.is_full("patient/p1"))
+    assert world.verify().findings == ()
+
+
+def test_a_document_that_grows_large_is_told_to_the_operator_once_and_long_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "COMPACT_AFTER", 2)
+    monkeypatch.setattr(commit, "LARGE_BYTES", 3_000)
+    good = world.tablet()
+    told: list[int] = []
+    for note in range(20):
+        origin = ItemId(1, note - 1) if note else None
+        said = received(good, note)
+        world.commit(world.push(good, world.log(SITE), good.into_log(world.log(SITE), 1, said, origin=origin)))
+        told.append(sum(row[2] == "document_large" for row in world.record.alarms()))
+    assert (told[0], told[-1]) == (0, 1)
     assert world.verify().findings == ()
 
 
