@@ -202,9 +202,14 @@ class Hospital:
             device = self.devices[name]
 
             async def level(device: Device = device) -> bool:
-                rows = device.engine.core.rows
-                places = self.places()
-                return all(places.get(name, (row.epoch, 0)) == (row.epoch, row.position) for name, row in rows.items())
+                core, places = device.engine.core, self.places()
+                stands = {name: (row.epoch, row.position) for name, row in core.rows.items()}
+                # Of a document that the relay has had for a moment the device may have nothing yet.
+                asked = () if core.session is None else core.session.places
+                awaited = {name for name in asked if name in places and places[name][1] and name not in stands}
+                return not awaited and all(
+                    places.get(name, (epoch, 0)) == (epoch, position) for name, (epoch, position) in stands.items()
+                )
 
             await eventually(device, level)
 
