@@ -5,6 +5,7 @@ any point leaves a device that opens its database, or one that the relay can ope
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -117,11 +118,15 @@ def state(held: Held, reading: Reading) -> Open | Locked:
 
 
 def expired(holder: Holder, held: Held, reading: Reading) -> Held:
-    """``held`` as it is at ``reading``: a lease that lapsed loses its sealed key, for good; else unchanged."""
+    """``held`` as it is at ``reading``: a lease that lapsed loses its sealed key, for good; else unchanged.
+
+    Where the disk does not let the key go, the cache is locked all the same, and the next start tries again.
+    """
     now = state(held, reading)
     if isinstance(now, Open) or held.lock is not None:
         return held
-    holder.files.lease.unlink(missing_ok=True)
+    with suppress(OSError):  # a disk that has become read-only must not keep the cache open
+        holder.files.lease.unlink(missing_ok=True)
     return _locked(held.mark, now.why)
 
 

@@ -95,3 +95,33 @@ def test_a_relay_that_answers_nothing_does_not_stop_the_keeper(tmp_path: Path, m
         monkeypatch.undo()
 
     play(tmp_path, story)
+
+
+def test_a_disk_that_was_made_read_only_does_not_keep_a_lapsed_cache_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Linux does to a file system with errors: the sealed key cannot be removed, but it need not be used."""
+
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        await nia.disconnect()
+        heard: list[DeviceEvent] = []
+        nia._life.listeners.append(heard.append)
+        lies = DeviceFiles(it.folder / "tablet").lease
+        unlink = Path.unlink
+
+        def read_only(path: Path, missing_ok: bool = False) -> None:
+            if path == lies:
+                raise OSError(30, "Read-only file system")
+            unlink(path, missing_ok)
+
+        monkeypatch.setattr(Path, "unlink", read_only)
+        it.ahead_ms += 13 * HOUR_MS
+        assert await nia.until(lambda: any(isinstance(one, CacheLocked) for one in heard), PATIENCE_S)
+        assert nia.status().report is None
+        await nia.close()
+        again = await it.reopen("tablet", connect=False)
+        assert again.status().report is None, "the key that is still there opens nothing at the next start either"
+        monkeypatch.undo()
+
+    play(tmp_path, story)
