@@ -115,7 +115,8 @@ class Device:
     async def connect(self, url: str | None = None, *, dial: Dial | None = None) -> None:
         """Keeps a conversation with the relay going in the background, from now on; returns at once.
 
-        At the address it was enrolled at where ``url`` is None.  Raises `crdtmed.device.address.BadAddress`.
+        At the address it was enrolled at where ``url`` is None.  Raises `crdtmed.device.address.BadAddress`, and
+        `DeviceError` ``closed`` once the device is.
         """
         if dial is None:
             address = self._life.profile.url if url is None else check_url(url)

@@ -31,6 +31,7 @@ def start(life: Life) -> None:
 
 async def close(life: Life) -> None:
     """Ends link and keeper, moves the high-water mark up, and gives the store up."""
+    life.closed = True
     try:
         await disconnect(life)
         keeper, life.keeper = life.keeper, None
@@ -45,9 +46,16 @@ async def close(life: Life) -> None:
 
 
 async def connect(life: Life, dial: Dial) -> None:
-    """Keeps a conversation with the relay going from now on; one that is going on is ended first."""
-    await _stop_link(life)
+    """Keeps a conversation with the relay going from now on; one that is going on is ended first.
+
+    Of several who connect, disconnect or close at once, the last one has its way.  Raises `DeviceError` ``closed``.
+    """
+    if life.closed:
+        raise DeviceError("closed", "this device is closed", "open it again")
     life.dial = dial
+    await _stop_link(life)
+    if life.dial is not dial or life.linking is not None:
+        return
     life.linking = asyncio.create_task(_link(life, dial))
     life.linking.add_done_callback(lambda task: _ended(life, task))
 
@@ -133,13 +141,11 @@ async def look(life: Life) -> None:
         with suppress(OSError):  # a disk that is full or read-only must not keep the cache open
             note(life)
         life.held = lease.expired(life.holder, life.held, life.clock.reading())
-        dial = life.dial
         life.engine.use(None)
         await _stop_link(life)
         await close_cache(life)
         life.tell(CacheLocked(state.why))
-        if dial is not None:
-            await connect(life, dial)
+        await _connect_again(life)
         return
     if damage_marker(life.files.database).exists():
         await _rescue(life)
@@ -159,13 +165,17 @@ async def look(life: Life) -> None:
 
 async def _rescue(life: Life) -> None:
     """The store met a damaged page: it is opened anew, which salvages what can still be read."""
-    dial = life.dial
     await _stop_link(life)
     await close_cache(life)
     with suppress(StoreError):  # the device is closed then; the next conversation tries again
         await open_cache(life)
-    if dial is not None:
-        await connect(life, dial)
+    await _connect_again(life)
+
+
+async def _connect_again(life: Life) -> None:
+    """Back to the relay, unless the device was disconnected meanwhile."""
+    if life.dial is not None:
+        await connect(life, life.dial)
 
 
 async def _wipe(life: Life) -> None:

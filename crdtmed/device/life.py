@@ -85,6 +85,7 @@ class Life:
     warned_s: int | None = None
     wipe_at: int | None = None
     wiped: bool = False
+    closed: bool = False
     known: Engine | None = None
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crdtmed.device import keeper, lease, signing_in
-from crdtmed.device.engine_types import Alarm
+from crdtmed.device.engine_types import Alarm, DeviceError
 from crdtmed.device.files import DeviceFiles
 from crdtmed.device.life import CacheLocked, DeviceEvent
 from crdtmed.device.store_database import Connection, StoreError
@@ -123,5 +123,43 @@ def test_a_disk_that_was_made_read_only_does_not_keep_a_lapsed_cache_open(
         again = await it.reopen("tablet", connect=False)
         assert again.status().report is None, "the key that is still there opens nothing at the next start either"
         monkeypatch.undo()
+
+    play(tmp_path, story)
+
+
+def test_of_two_who_connect_at_once_one_line_remains_and_it_ends_with_the_device(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        before = asyncio.all_tasks()
+        await asyncio.gather(*(nia.connect("ws://127.0.0.1:9") for _ in range(3)))
+        begun = [task for task in asyncio.all_tasks() - before if "_link" in repr(task.get_coro())]
+        assert begun == [nia._life.linking]
+
+    play(tmp_path, story)
+
+
+def test_a_device_that_is_closed_while_it_connects_stays_closed(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        connecting = asyncio.create_task(nia.connect())
+        await asyncio.sleep(0)
+        await nia.close()
+        await connecting
+        assert nia._life.linking is None
+        with pytest.raises(DeviceError, match="closed"):
+            await nia.connect()
+        assert nia._life.engine is None
+
+    play(tmp_path, story)
+
+
+def test_who_disconnects_while_another_connects_stays_offline(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        connecting = asyncio.create_task(nia.connect())
+        await asyncio.sleep(0)
+        await nia.disconnect()
+        await connecting
+        assert nia._life.linking is None
 
     play(tmp_path, story)
