@@ -6,6 +6,7 @@ Whoever can put an older copy of that file back, or has the database open in han
 costs (`crdtmed.sealing.PIN_COST`).
 """
 
+import threading
 from typing import Annotated, Final
 
 import msgspec
@@ -45,6 +46,8 @@ class _Attempts(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 _decode = decoder(_Attempts, MAX_SIGNED_VALUE_BYTES)
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Tries run in threads: two that read the same count would count as one."""
 
 
 class PinRefused(ValueError):
@@ -81,7 +84,23 @@ def _read(holder: Holder) -> _Attempts:
 
 def reset(holder: Holder, user: str) -> None:
     """All tries again for a user who signed in online."""
-    _write(holder, _read(holder).having(user, 0))
+    _count(holder, user, 0)
+
+
+def _count(holder: Holder, user: str, tries: int) -> None:
+    with _ONE_AT_A_TIME:
+        _write(holder, _read(holder).having(user, tries))
+
+
+def _count_try(holder: Holder, user: str) -> int:
+    """How many tries in a row this one makes, durably counted; raises `PinRefused` where there is none left."""
+    with _ONE_AT_A_TIME:
+        attempts = _read(holder)
+        tries = attempts.of(user) + 1
+        if tries > PIN_ATTEMPTS:
+            raise PinRefused("locked", f"the PIN of {user} is locked on this device: sign in online")
+        _write(holder, attempts.having(user, tries))
+    return tries
 
 
 def open_grant(
@@ -93,11 +112,7 @@ def open_grant(
     """
     if len(sealed.salt) != sealing.SALT_BYTES:
         raise PinRefused("not_for_here", "the sealed grant is malformed")
-    attempts = _read(holder)
-    tries = attempts.of(sealed.user) + 1
-    if tries > PIN_ATTEMPTS:
-        raise PinRefused("locked", f"the PIN of {sealed.user} is locked on this device: sign in online")
-    _write(holder, attempts.having(sealed.user, tries))
+    tries = _count_try(holder, sealed.user)
     if not MIN_PIN_CHARS <= len(pin) <= MAX_PIN_CHARS:
         raise _wrong(sealed.user, tries)
     context = sealing.grant_context(holder.device, sealed.user, sealed.name)
@@ -106,7 +121,7 @@ def open_grant(
         data = sealing.unlock(key, sealed.nonce, sealed.sealed, context, "the grant")
     except CannotOpen:
         raise _wrong(sealed.user, tries) from None
-    _write(holder, attempts.having(sealed.user, 0))
+    _count(holder, sealed.user, 0)
     try:
         grant = read_grant(data, holder.anchor, holder.device)
     except (Forged, NotForHere) as error:

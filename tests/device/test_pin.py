@@ -1,6 +1,9 @@
 """PINs: grants of a roster opened without the relay, with few tries that no restart gives back."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +96,38 @@ def test_a_restart_gives_no_try_back_and_a_try_counts_before_it_is_judged(
             with pytest.raises(KeyboardInterrupt):
                 attempt(holder, sealed["bo"], "1357")
     assert code(holder, sealed["bo"]) == ("locked", 0)
+
+
+def test_tries_at_the_same_time_are_each_counted(tmp_path: Path) -> None:
+    """Tries run in threads, so an application that takes many at once must not be given more of them."""
+    _, holder, sealed = ward(tmp_path)
+    guesses = 4 * PIN_ATTEMPTS
+    together = threading.Barrier(guesses)
+
+    def guess(_: int) -> str:
+        together.wait()
+        return code(holder, sealed["bo"], "1357")[0]
+
+    with ThreadPoolExecutor(guesses) as threads:
+        found = sorted(threads.map(guess, range(guesses)))
+    assert found == ["locked"] * (guesses - PIN_ATTEMPTS) + ["wrong"] * PIN_ATTEMPTS
+    assert code(holder, sealed["bo"]) == ("locked", 0)
+
+
+def test_a_right_pin_gives_nobody_elses_tries_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the slow part of one try runs, somebody else tries."""
+    _, holder, sealed = ward(tmp_path)
+    stretch = sealing.stretch
+
+    def meanwhile(*of: Any) -> bytes:
+        monkeypatch.undo()
+        for _ in range(PIN_ATTEMPTS):
+            code(holder, sealed["cy"], "1357")
+        return stretch(*of)
+
+    monkeypatch.setattr(sealing, "stretch", meanwhile)
+    assert attempt(holder, sealed["bo"]).user == "bo"
+    assert code(holder, sealed["cy"]) == ("locked", 0)
 
 
 @pytest.mark.parametrize("pin", ["", "1", "123", "1" * 65])
