@@ -182,6 +182,10 @@ async def _wipe(life: Life) -> None:
     """Destroys everything, and sees to it that the relay hears of it."""
     dial = life.dial
     await _stop_link(life)
-    told = await wipe(life)
+    try:
+        told = await wipe(life)
+    except OSError:
+        life.wipe_at = life.clock.monotonic_ms() + LEASE_RENEWAL_S * 1_000
+        raise
     if dial is not None:
         await tell(dial, told, life.jitter)

@@ -210,13 +210,20 @@ def stretch(holder: Holder, held: Held, reading: Reading, roles: frozenset[Role]
 def wipe(holder: Holder, at_ms: int, last_number: int, random_bytes: Callable[[int], bytes]) -> Wiped:
     """Destroys keys, lease and database, in that order; what to send the relay, if it can still be reached.
 
-    The database must be closed.  After the first two steps nothing on the device opens the database any more, not even
-    with the relay's help; a wipe that is cut short is finished by `finish_wipe`.
+    Raises `OSError` as `finish_wipe` does; then it may be called again.  The database must be closed.  After the first
+    two steps nothing on the device opens the database any more, not even with the relay's help; a wipe that is cut
+    short is finished by `finish_wipe`.
     """
     signature = holder.keys.sign(WIPED_TAG, wiped_body(holder.device, at_ms, last_number))
-    write_whole(holder.files.wiping, b"")
-    finish_wipe(holder.files, random_bytes)
+    begin_wipe(holder.files)
+    _destroy_all(holder.files, random_bytes)
     return Wiped(holder.device, at_ms, last_number, signature)
+
+
+def begin_wipe(files: DeviceFiles) -> None:
+    """From now on the next start finishes the wipe, whatever stops it."""
+    with suppress(OSError):  # on a full disk nothing can be written, and everything can be destroyed
+        write_whole(files.wiping, b"")
 
 
 def finish_wipe(files: DeviceFiles, random_bytes: Callable[[int], bytes]) -> bool:
@@ -226,6 +233,11 @@ def finish_wipe(files: DeviceFiles, random_bytes: Callable[[int], bytes]) -> boo
     """
     if not files.wiping.exists():
         return False
+    _destroy_all(files, random_bytes)
+    return True
+
+
+def _destroy_all(files: DeviceFiles, random_bytes: Callable[[int], bytes]) -> None:
     failed: list[OSError] = []
     for path in (*files.in_order_of_destruction, *files.others):
         try:
@@ -234,5 +246,4 @@ def finish_wipe(files: DeviceFiles, random_bytes: Callable[[int], bytes]) -> boo
             failed.append(error)
     if failed:
         raise failed[0]
-    files.wiping.unlink()
-    return True
+    files.wiping.unlink(missing_ok=True)

@@ -226,13 +226,17 @@ def note(life: Life) -> None:
 
 
 async def wipe(life: Life) -> Wiped:
-    """Destroys keys, lease and cache; what to tell the relay."""
-    life.wiped = True
-    engine = life.engine
+    """Destroys keys, lease and cache; what to tell the relay.
+
+    Raises `OSError` where a file cannot be destroyed; then it is to be called again.
+    """
+    lease.begin_wipe(life.files)  # before anything can stop it
+    engine = life.known
     number = max(life.held.mark.number, engine.core.number if engine is not None else 0)
     await close_cache(life)
-    told = lease.wipe(life.holder, life.clock.wall_ms(), number, life.random_bytes)
     life.held = replace(life.held, database=None, lock=LockReason.REVOKED)
+    told = lease.wipe(life.holder, life.clock.wall_ms(), number, life.random_bytes)
+    life.wiped = True
     life.dial = None
     life.tell(DeviceWiped())
     return told

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crdtmed.device import keeper, lease, signing_in
+from crdtmed.device import keeper, lease, life, signing_in
 from crdtmed.device.engine_types import Alarm, DeviceError
 from crdtmed.device.files import DeviceFiles
 from crdtmed.device.life import CacheLocked, DeviceEvent
@@ -161,5 +161,48 @@ def test_who_disconnects_while_another_connects_stays_offline(tmp_path: Path) ->
         await nia.disconnect()
         await connecting
         assert nia._life.linking is None
+
+    play(tmp_path, story)
+
+
+def test_a_wipe_that_the_disk_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        await nia.disconnect()
+        of, files = nia._life, DeviceFiles(it.folder / "tablet")
+        with monkeypatch.context() as patch:
+            patch.setattr(lease, "destroy", fails_with(OSError(30, "Read-only file system")))
+            patch.setattr(lease, "write_whole", fails_with(OSError(30, "Read-only file system")))
+            of.wipe_at = 0
+            assert await nia.until(lambda: of.engine is None, PATIENCE_S)
+            assert await nia.until(lambda: of.wipe_at != 0, PATIENCE_S)
+            assert files.lease.exists()
+        of.wipe_at = 0
+        assert await nia.until(lambda: of.wiped, PATIENCE_S)
+        assert not files.lease.exists()
+        assert not files.database.exists()
+
+    play(tmp_path, story)
+
+
+def test_a_device_that_is_closed_in_the_middle_of_its_wipe_finishes_it_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(it: Hospital) -> None:
+        nia = await it.device("tablet", "nia", patients=["p1"])
+        await nia.disconnect()
+        begun = asyncio.Event()
+
+        async def stopped(_: object) -> None:
+            begun.set()
+            await asyncio.get_running_loop().create_future()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(life, "close_cache", stopped)
+            nia._life.wipe_at = 0
+            await asyncio.wait_for(begun.wait(), PATIENCE_S)
+            await nia.close()
+        with pytest.raises(DeviceError, match="revoked"):
+            await it.reopen("tablet", connect=False)
 
     play(tmp_path, story)

@@ -424,6 +424,17 @@ def test_one_file_that_cannot_be_destroyed_saves_no_other(tmp_path: Path, monkey
     assert finish_wipe(device.holder.files, seeded(6))
 
 
+def test_a_full_disk_saves_nothing_from_a_wipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = full(tmp_path)
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(leases, "write_whole", full_disk)
+    leases.wipe(device.holder, T0, 1, seeded(5))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_device_that_is_not_wiping_loses_nothing_at_its_start(tmp_path: Path) -> None:
     device = full(tmp_path)
     before = sorted(tmp_path.iterdir())
