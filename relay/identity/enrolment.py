@@ -115,7 +115,11 @@ def finish(
     if known is not None and not _never_used(known, request):
         return NotEnrolled("proof_wrong", "this signing key is enrolled already: make new keys")
     rows.drop_code(db, row.name)
-    device = _add_device(db, ring, request, row.sites, now_ms, random) if known is None else known.device
+    if known is None:
+        device = _add_device(db, ring, request, row.sites, now_ms, random)
+    else:
+        device = known.device
+        _as_asked_now(db, ring, known, request, row.sites, now_ms)
     certified = rows.entry(db, DEVICE + device)
     assert certified is not None
     lease = leases.issue(db, ring, terms, device, now_ms, random, seal_to)
@@ -127,6 +131,16 @@ def _never_used(known: DeviceRow, request: Enrol) -> bool:
     """Whether an enrolment with the same keys is one whose answer was lost: the device was never heard of since."""
     marks = known.lease_seen or known.number_seen or known.revoked_at is not None
     return known.sealing == request.sealing and not marks
+
+
+def _as_asked_now(db: Any, ring: Keyring, known: DeviceRow, request: Enrol, sites: str, now_ms: int) -> None:
+    """The operator may have chosen other sites for the code that is answered, and who enrols another label."""
+    if (known.sites, known.label) == (sites, request.label):
+        return
+    rows.set_label_and_sites(db, known.device, request.label, sites)
+    if known.label != request.label:
+        certificate = Certificate(known.device, known.signing, known.sealing, request.label, known.enrolled_at)
+        directory.put(db, ring.identity, certificate, now_ms)
 
 
 def _add_device(db: Any, ring: Keyring, request: Enrol, sites: str, now_ms: int, random: Callable[[int], bytes]) -> str:

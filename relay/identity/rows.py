@@ -119,6 +119,7 @@ _BY_SIGNING: Final = Sql(select(DEVICE).where(DEVICE.c.signing == bindparam("k")
 _ADD_DEVICE: Final = _insert(DEVICE)
 _LEASED: Final = _set(DEVICE, *_LEASE_FIELDS)
 _MARKED: Final = _set(DEVICE, "lease_seen", "lease_passed", "number_seen", "wrapped_before")
+_NAMED: Final = _set(DEVICE, "label", "sites")
 _REVOKED: Final = _set(DEVICE, "revoked_at", "wrapped", "wrapped_before")
 _HANDED_OVER: Final = _set(DEVICE, "handed_over")
 _WIPED: Final = _set(DEVICE, "wiped_at", "wiped_number")
@@ -191,6 +192,11 @@ def devices(db: Any) -> tuple[DeviceRow, ...]:
 def add_device(db: Any, row: DeviceRow) -> None:
     """A new device."""
     _ADD_DEVICE.run(db, **_values(row))
+
+
+def set_label_and_sites(db: Any, key: str, label: str, sites: str) -> None:
+    """What the device is called, and for which sites it is."""
+    _NAMED.run(db, k=key, v_label=label, v_sites=sites)
 
 
 def set_lease(db: Any, row: DeviceRow) -> None:

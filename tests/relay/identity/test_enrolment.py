@@ -158,6 +158,21 @@ def test_a_lost_answer_is_given_again_for_a_new_code() -> None:
     assert len(rows.devices(setting.db)) == 1
 
 
+def test_the_code_that_is_answered_says_for_which_sites_and_the_request_under_which_name() -> None:
+    """The operator took the wrong ward, the answer was lost, and the next code is for the right one."""
+    setting = world()
+    keys, first = setting.enrol("ward-a")
+    code = enrolment.give_code(setting.db, TERMS, ("pharmacy",), T0, setting.random)
+    second = setting.identity.enrol(setting.db, request(keys, code.text, "till"), T0 + 1, setting.random)
+    assert isinstance(second, Enrolled)
+    assert second.device == first.device
+    (row,) = rows.devices(setting.db)
+    assert (row.sites, row.label) == ("pharmacy", "till")
+    assert unseal(Certificate, second.certificate, second.identity).label == "till"
+    directory = read_directory(setting.identity.directory(setting.db, T0 + 1), setting.anchor)
+    assert directory.certificates[second.device].label == "till"
+
+
 @pytest.mark.parametrize("used", ["heard of", "revoked", "other sealing key"])
 def test_keys_that_were_used_never_enrol_again(used: str) -> None:
     setting = world()
