@@ -71,11 +71,11 @@ def secrets_of(settings: Settings) -> Path:
 
 
 def passphrase_of(settings: Settings) -> str | None:
-    """The passphrase of the relay's keys, from the file that the settings name; None without one."""
+    """The passphrase of the relay's keys, the first line of the file that the settings name; None without one."""
     if settings.passphrase_file is None:
         return None
     try:
-        return settings.passphrase_file.read_text(encoding="utf-8").rstrip("\r\n")
+        return settings.passphrase_file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
         raise CannotOpen(f"passphrase_file: {settings.passphrase_file} cannot be read: {error}") from None
 

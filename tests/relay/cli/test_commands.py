@@ -97,6 +97,16 @@ def test_a_relay_is_set_up_once_for_its_owner_alone(desk: Desk) -> None:
     assert (desk.folder / "relay.keys").read_bytes() == keys
 
 
+def test_the_passphrase_is_the_first_line_of_its_file_and_no_more(desk: Desk, tmp_path: Path) -> None:
+    settings, secret = tmp_path / "relay.toml", tmp_path / "secret"
+    settings.write_text(f'passphrase_file = "{secret}"\n')
+    secret.write_text("a long passphrase\r\nof the relay on the second floor\n", newline="")
+    assert desk.run("--settings", settings, "init").status == 0
+
+    secret.write_text("a long passphrase")
+    assert desk.run("--settings", settings, "status").status == 0, "a note beneath it is not part of it"
+
+
 def test_a_passphrase_from_a_file_locks_the_keys(desk: Desk, tmp_path: Path) -> None:
     secret, wrong, settings = tmp_path / "secret", tmp_path / "wrong", tmp_path / "settings.toml"
     secret.write_text("a long passphrase\n")
