@@ -1,10 +1,12 @@
 """Resolving: choosing what to do about a statement in conflict, and entering a quarantined fact again."""
 
+from typing import Final
+
 from msgspec import structs
 
 from crdtmed import documents
 from crdtmed.aggregates.conflict import Action, ConflictRegister, QuarantineRegister, Resolve
-from crdtmed.aggregates.content import ContentError, decode_content
+from crdtmed.aggregates.content import ContentError, decode_content, embedded
 from crdtmed.aggregates.dispensing_event import Dispense
 from crdtmed.aggregates.medication_administration import Administer, Correct
 from crdtmed.aggregates.stock_item import Receipt
@@ -30,8 +32,9 @@ async def resolve(
     """Resolves a conflict (its view, its entry in the inbox, or the reference of its statement) by one of its actions.
 
     It may wait offline; of two that resolve one conflict, the first to arrive does.  ``lot`` and ``quantity`` go with
-    the actions that need them.  Raises `DeviceError` ``conflict_unknown`` or ``action_not_offered``; `NotAllowed`
-    unless the user may say the statement in conflict.
+    the actions that need them.  A resolution that left its conflict open stands for that conflict.  Raises
+    `DeviceError` ``conflict_unknown`` or ``action_not_offered``; `NotAllowed` unless the user may say the statement in
+    conflict.
     """
     signed, actions = await _conflict(desk, conflict)
     if action not in actions:
@@ -46,9 +49,23 @@ async def resolve(
     content = Resolve(signed.encoded, action, lot, quantity, comment)
     said = await desk.engine.say(Kind.RESOLVE, documents.log_of(scope), content)
     for entry in await desk.engine.inbox():
-        if entry.statement is not None and entry.statement.statement.ref == signed.statement.ref:
+        if entry.statement is not None and signed.statement.ref in _about(entry.statement):
             await desk.engine.dismiss(entry.id)
     return said
+
+
+def _about(signed: SignedStatement) -> tuple[str, ...]:
+    """The statement, and where it is a resolution what it embeds: by reference."""
+    inner = _embedded(signed)
+    return (signed.statement.ref, *([inner.statement.ref] if inner is not None else []))
+
+
+def _embedded(signed: SignedStatement) -> SignedStatement | None:
+    try:
+        content = decode_content(signed.statement.kind, bytes(signed.statement.content))
+        return embedded(content) if isinstance(content, Resolve) else None
+    except ContentError:
+        return None
 
 
 async def _conflict(desk: Desk, of: ConflictView | InboxEntry | str) -> tuple[SignedStatement, tuple[str, ...]]:
@@ -57,15 +74,33 @@ async def _conflict(desk: Desk, of: ConflictView | InboxEntry | str) -> tuple[Si
     if isinstance(of, InboxEntry):
         if of.statement is None:
             raise DeviceError("conflict_unknown", "this entry is an alarm, about no statement", "dismiss it when read")
-        return of.statement, of.actions
+        return await _of_entry(desk, of, of.statement)
     for scope in desk.engine.scopes:
         register = (await registers_of(desk.engine, scope)).values.get(f"conflict/{of}")
         if isinstance(register, ConflictRegister):
             return decode(register.statement), register.actions if register.open else ()
     for entry in await desk.engine.inbox(closed=True):
         if entry.statement is not None and entry.statement.statement.ref == of:
-            return entry.statement, entry.actions
+            return await _of_entry(desk, entry, entry.statement)
     raise DeviceError("conflict_unknown", f"this device holds no conflict of {of}", "hold its patient or site")
+
+
+_OF_ITS_OWN: Final = frozenset({"already_resolved", "conflict_unknown", "key_reused"})
+"""Reasons for which a resolution is a conflict of its own; for any other it leaves the one that it is about open."""
+
+
+async def _of_entry(desk: Desk, entry: InboxEntry, signed: SignedStatement) -> tuple[SignedStatement, tuple[str, ...]]:
+    """What an entry offers is offered of the conflict that the relay keeps: of a resolution in vain, the one before."""
+    inner = _embedded(signed)
+    if inner is None or not entry.actions or entry.code in _OF_ITS_OWN:
+        return signed, entry.actions
+    registers = (await registers_of(desk.engine, scope_of(signed.statement.document))).values
+    if f"conflict/{signed.statement.ref}" in registers:
+        return signed, entry.actions
+    before = registers.get(f"conflict/{inner.statement.ref}")
+    if isinstance(before, ConflictRegister):
+        return inner, before.actions if before.open else ()
+    return inner, entry.actions
 
 
 async def reenter(desk: Desk, quarantined: QuarantineView | str) -> Said:

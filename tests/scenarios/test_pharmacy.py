@@ -230,3 +230,56 @@ def test_medicine_that_was_handed_over_and_not_in_the_books_becomes_a_shortage(t
         )
 
     play(tmp_path, story)
+
+
+def test_a_resolution_in_vain_is_put_right_from_its_own_entry_in_the_inbox(tmp_path: Path) -> None:
+    """What the entry offers is about the dispense, which is still open; no second conflict comes of taking it up."""
+
+    async def story(it: Hospital) -> None:
+        ana = await it.device("tablet", "ana", patients=["p1"])
+        rx = await signed(it, ana, "p1")
+        pia = await it.device("till", "pia", sites=["pharm"])
+        said = await pia.dispense("p1", rx, lot="B7", quantity=5)
+        it.line(f"pia hands over 5 of a lot that she misread: {await said.settled()}")
+        await it.synced()
+        again = await pia.resolve(said.ref, Action.SWITCH_LOT, lot="B1")
+        it.line(f"pia reads it once more, and misreads it: {await again.settled()}")
+        await it.synced()
+        (entry,) = await pia.inbox()
+        assert entry.statement is not None
+        assert entry.statement.statement.ref != said.ref, "it is about what she chose"
+        doing = pia.resolve(entry, Action.SWITCH_LOT, lot="A1")
+        await it.settled("pia", "takes her glasses, and chooses from that entry", doing)
+        await it.synced()
+        (conflict,) = (await pia.site("pharm")).conflicts
+        it.line(f"open conflicts {len(await pia.conflicts())}, inbox {len(await pia.inbox())}, {await lot(pia, 'A1')}")
+        assert conflict.ref == said.ref
+        told(
+            """
+            pia hands over 5 of a lot that she misread: conflict
+            pia reads it once more, and misreads it: conflict
+            pia takes her glasses, and chooses from that entry: accepted
+            open conflicts 0, inbox 0, A1: 16
+            """,
+            it,
+        )
+
+    play(tmp_path, story)
+
+
+def test_who_resolves_a_conflict_anew_is_done_with_the_resolution_that_was_in_vain(tmp_path: Path) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("tablet", "ana", patients=["p1"])
+        rx = await signed(it, ana, "p1")
+        pia = await it.device("till", "pia", sites=["pharm"])
+        said = await pia.dispense("p1", rx, lot="B7", quantity=5)
+        await said.settled()
+        await it.synced()
+        await (await pia.resolve(said.ref, Action.SWITCH_LOT, lot="B1")).settled()
+        await it.synced()
+        (conflict,) = await pia.conflicts()
+        await (await pia.resolve(conflict, Action.SWITCH_LOT, lot="A1")).settled()
+        await it.synced()
+        assert not await pia.inbox(), "nothing of it is left to choose"
+
+    play(tmp_path, story)
