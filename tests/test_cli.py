@@ -181,3 +181,21 @@ def test_no_command_takes_a_secret_as_an_argument_and_each_shows_an_example() ->
 def test_without_a_terminal_a_secret_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--folder", str(tmp_path), "status"]) == 1
     assert "no terminal" in capsys.readouterr().err
+
+
+def test_a_patient_who_is_not_there_yet_hides_nothing_of_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story(it: Hospital) -> None:
+        shell = await _enrolled(it, capsys)
+        await shell.json("hold", "--patient", "p2")
+        await shell.json("sync")
+        await shell.json("hold", "--patient", "p1")
+        status, out, err = await shell.run("patients")
+        assert status == 0, err
+        head, first, second = out.splitlines()
+        assert "conflicts" in head, "of p2 it is known"
+        assert "not_held" in first
+        assert "Otto Beispiel" in second
+
+    play(tmp_path, story)
