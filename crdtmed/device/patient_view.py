@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from crdtmed import documents
 from crdtmed.aggregates.alert_override_record import AlertsRegister
-from crdtmed.aggregates.conflict import ConflictRegister
+from crdtmed.aggregates.conflict import Action, ConflictRegister, Resolve
+from crdtmed.aggregates.content import Content, embedded
 from crdtmed.aggregates.draft_view import DraftView, drafts_view
 from crdtmed.aggregates.mar_view import MarView, mar_view
 from crdtmed.aggregates.patient import PatientLabel, PatientRegister, label_of
@@ -33,6 +34,7 @@ from crdtmed.device.views import (
     Waiting,
     age_of,
     conflicts_in,
+    content_of,
     kept,
     quarantined_in,
     registers_of,
@@ -42,6 +44,7 @@ from crdtmed.device.views import (
 from crdtmed.verdict import Flag
 
 _WORDS: Final = {Sign: "sign", Stop: "stop", Hold: "hold", Resume: "resume", Amend: "amend"}
+_Asked = Sign | Stop | Hold | Resume | Amend
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class PrescriptionView:
     @property
     def status(self) -> str:
         """For people: *active*, or *active, stop pending*."""
-        words = [_WORDS[type(one.content)] for one in self.waiting if type(one.content) in _WORDS]
+        words = [_WORDS[type(asked)] for one in self.waiting if (asked := _asked(one.content)) is not None]
         return ", ".join((str(self.register.status), *(f"{word} pending" for word in words)))
 
 
@@ -161,11 +164,12 @@ async def _view(engine: Engine, patient: str) -> PatientView:
         conflicts=registers.of(ConflictRegister),
         patient=register,
     )
+    about = _by_prescription(prescriptions, waiting)
     return PatientView(
         label=label,
         register=register,
         age=age_of(engine, (head, drafts_name, log)),
-        prescriptions=tuple(PrescriptionView(one, label, _about(one.id, waiting)) for one in prescriptions.values()),
+        prescriptions=tuple(PrescriptionView(one, label, about.get(one.id, ())) for one in prescriptions.values()),
         drafts={name: view for name, view in drafts.views.items() if name not in prescriptions},
         record=record,
         tentative=await tentative_refs(engine, drafts_name) | await tentative_refs(engine, log),
@@ -179,14 +183,36 @@ async def _view(engine: Engine, patient: str) -> PatientView:
     )
 
 
-def _about(prescription: str, waiting: tuple[Waiting, ...]) -> tuple[Waiting, ...]:
-    return tuple(
-        one
-        for one in waiting
-        if one.undecided
-        and isinstance(one.content, Sign | Stop | Hold | Resume | Amend)
-        and prescription in (one.content.prescription, getattr(one.content, "prior", None))
-    )
+def _by_prescription(
+    prescriptions: Mapping[str, PrescriptionRegister], waiting: tuple[Waiting, ...]
+) -> Mapping[str, tuple[Waiting, ...]]:
+    """What waits about each prescription, by its id."""
+    found: dict[str, tuple[Waiting, ...]] = {}
+    for one in waiting:
+        asked = _asked(one.content) if one.undecided else None
+        if asked is None:
+            continue
+        name = asked.prescription if asked is one.content else _successor(prescriptions, asked.prescription)
+        for about in {name, asked.prior if isinstance(asked, Amend) else name}:
+            found[about] = (*found.get(about, ()), one)
+    return found
+
+
+def _asked(content: Content) -> _Asked | None:
+    """What is asked about a prescription, also by resolving: a stop that is carried out on the successor is a stop."""
+    if isinstance(content, Resolve) and content.action is Action.STOP_SUCCESSOR:
+        inner = content_of(embedded(content).statement)
+        return inner if isinstance(inner, Stop | Hold) else None
+    return content if isinstance(content, _Asked) else None
+
+
+def _successor(prescriptions: Mapping[str, PrescriptionRegister], name: str) -> str:
+    """The prescription that stands in the place of ``name`` now, as far as this device knows."""
+    visited: set[str] = set()
+    while name not in visited and name in prescriptions and prescriptions[name].successor is not None:
+        visited.add(name)
+        name = prescriptions[name].successor or name
+    return name
 
 
 def _sessions(registers: Registers, waiting: tuple[Waiting, ...]) -> tuple[SessionView, ...]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from crdtmed.aggregates.alert_override_record import OverrideReason, open_cards
-from crdtmed.device.engine_types import DeviceError, NeedsRelay, NotAllowed
+from crdtmed.aggregates.conflict import Action
+from crdtmed.device.engine_types import DeviceError, NeedsRelay, NotAllowed, State
 from relay.knowledge.embedded import EmbeddedKnowledge
 from relay.operator.loading import KNOWLEDGE_FILE
 from tests.scenarios.hospital import PARACETAMOL, Hospital, mg, ordered, play, signed, told
@@ -128,5 +129,38 @@ def test_roles_and_sites_are_checked_before_anything_is_queued(tmp_path: Path) -
             """,
             it,
         )
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("word", ["stop", "hold"])
+def test_a_stop_carried_out_on_the_amendment_is_shown_there_while_it_waits(tmp_path: Path, word: str) -> None:
+    async def story(it: Hospital) -> None:
+        ana = await it.device("tablet-1", "ana", patients=["p1"])
+        ben = await it.device("tablet-2", "ben", patients=["p1"])
+        old = await signed(it, ana, "p1")
+        await ben.disconnect()
+        ask = ben.stop if word == "stop" else ben.hold_prescription
+        asked = await ask("p1", old, "a rash")
+        draft = await ana.start_amendment("p1", old)
+        await draft.set(dose=mg("250"))
+        amending = await ana.amend(draft, old, "less will do")
+        assert await amending.settled() is State.ACCEPTED
+        await ben.connect()
+        assert await asked.settled() is State.CONFLICT
+        await it.synced()
+        (entry,) = await ben.inbox()
+        await ben.disconnect()
+        resolving = await ben.resolve(entry, Action.STOP_SUCCESSOR)
+        view = await ben.patient("p1")
+        shown = {one.register.id: one.status for one in view.prescriptions}
+        assert shown == {old: "superseded", draft.prescription: f"active, {word} pending"}
+        (pending,) = view.prescription(draft.prescription).waiting  # type: ignore[union-attr]  # it was shown just now
+        assert pending.ref == resolving.ref
+        await ben.connect()
+        assert await resolving.settled() is State.ACCEPTED
+        await it.synced()
+        shown = {one.register.id: one.status for one in (await ben.patient("p1")).prescriptions}
+        assert shown == {old: "superseded", draft.prescription: "stopped" if word == "stop" else "on-hold"}
 
     play(tmp_path, story)
