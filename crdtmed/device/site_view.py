@@ -1,16 +1,18 @@
 """A site as a device shows it: stock confirmed and tentative, the dispensing queue, and what is in conflict."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from crdtmed import documents
 from crdtmed.aggregates.conflict import ConflictRegister
+from crdtmed.aggregates.content import Content
 from crdtmed.aggregates.dispensing_event import Dispense, QueueEntry, remaining
 from crdtmed.aggregates.patient import PatientLabel
 from crdtmed.aggregates.site import SiteRegister
 from crdtmed.aggregates.stock_item import Receipt, StockRegister
 from crdtmed.aggregates.stock_view import StockView, site_stock
 from crdtmed.device.engine import Engine
-from crdtmed.device.engine_types import DeviceError
+from crdtmed.device.engine_types import DeviceError, Standing
 from crdtmed.device.views import (
     Age,
     ConflictView,
@@ -103,7 +105,7 @@ async def _view(engine: Engine, site: str) -> SiteView:
     return SiteView(
         register=register,
         age=age_of(engine, (head, log)),
-        stock=_stock(registers, waiting),
+        stock=_stock(registers, waiting, await _handed_back(engine, log)),
         queue=await _queue(engine, registers, waiting),
         conflicts=await conflicts_in(engine, registers),
         quarantined=await quarantined_in(engine, registers, waiting),
@@ -112,10 +114,25 @@ async def _view(engine: Engine, site: str) -> SiteView:
     )
 
 
-def _stock(registers: Registers, waiting: tuple[Waiting, ...]) -> tuple[StockView, ...]:
-    receipts = {one.ref: one.content for one in waiting if one.undecided and isinstance(one.content, Receipt)}
-    dispenses = {one.ref: one.content for one in waiting if _leaves(one) and isinstance(one.content, Dispense)}
+def _stock(registers: Registers, waiting: tuple[Waiting, ...], back: Mapping[str, Content]) -> tuple[StockView, ...]:
+    receipts = {ref: it for ref, it in back.items() if isinstance(it, Receipt)}
+    receipts |= {one.ref: one.content for one in waiting if one.undecided and isinstance(one.content, Receipt)}
+    dispenses = {ref: it for ref, it in back.items() if isinstance(it, Dispense)}
+    dispenses |= {one.ref: one.content for one in waiting if _leaves(one) and isinstance(one.content, Dispense)}
     return site_stock(registers.of(StockRegister), receipts, dispenses, _handed_over(registers))
+
+
+async def _handed_back(engine: Engine, log: str) -> dict[str, Content]:
+    """What a relay that was restored lacks, and has not judged anew: on hand is as if it had never been said."""
+    back = engine.core.handing.get(log)
+    if not back:
+        return {}
+    waits = [
+        entry.statement
+        for entry in await engine.statements(log)
+        if entry.ref in back and entry.standing is Standing.TENTATIVE and entry.verdict is None
+    ]
+    return {it.ref: content for it in waits if (content := content_of(it)) is not None}
 
 
 def _leaves(one: Waiting) -> bool:

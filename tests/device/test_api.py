@@ -166,7 +166,7 @@ def test_a_dispense_takes_from_the_shelf_while_it_waits_and_when_it_was_handed_o
     handed_over: bool, status: Status | None, tentative: int
 ) -> None:
     registers = Registers({"stock/amox/A1": LOT}, ())
-    (view,) = _stock(registers, (waiting_dispense(handed_over=handed_over, status=status),))
+    (view,) = _stock(registers, (waiting_dispense(handed_over=handed_over, status=status),), {})
     assert (view.confirmed, view.tentative) == (20, tentative)
 
 

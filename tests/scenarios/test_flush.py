@@ -9,6 +9,7 @@ import pytest
 
 from crdtmed.aggregates.elements import Quantity
 from crdtmed.aggregates.prescription_draft import Indication
+from crdtmed.device import engine_opened
 from crdtmed.device.engine import Said
 from crdtmed.device.engine_types import DeviceError, Progress, State
 from crdtmed.device.life import DeviceEvent
@@ -16,7 +17,7 @@ from crdtmed.device.link import Transport, websocket
 from relay.imports import ImportKind
 from relay.operator import loading, upkeep
 from relay.operator.office import database_of, open_office
-from tests.scenarios.hospital import PATIENTS, Hospital, mg, ordered, play, signed, told
+from tests.scenarios.hospital import PATIENCE_S, PATIENTS, Hospital, mg, ordered, play, signed, told
 
 MANY = 120
 
@@ -274,5 +275,52 @@ def test_a_restored_relay_gets_back_conflicts_and_the_drafts_that_were_signed(tm
             """,
             it,
         )
+
+    play(tmp_path, story)
+
+
+def test_stock_counts_what_is_to_be_handed_back_to_a_restored_relay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The books are those of the backup, and what left the shelf since has left it."""
+
+    async def story(it: Hospital) -> None:
+        ana = await it.device("doctor", "ana", patients=["p1"])
+        pia = await it.device("till", "pia", sites=["pharm"])
+        rx = await signed(it, ana, "p1")
+        backup = it.folder / "backup.sqlite"
+
+        def back_up() -> None:
+            with open_office(it.settings) as office:
+                upkeep.back_up(office, backup)
+
+        await asyncio.to_thread(back_up)
+        said = await pia.dispense("p1", rx, lot="A1", quantity=15)
+        assert await said.settled() is State.ACCEPTED
+        await it.synced()
+        await it.retire("doctor")
+        await it.stop_relay()
+        database = database_of(it.settings)
+        for beside in database.parent.glob(f"{database.name}*"):
+            beside.rename(it.folder / f"lost-{beside.name}")
+        await asyncio.to_thread(upkeep.restore, it.settings, backup)
+        with monkeypatch.context() as fault:
+            fault.setattr(engine_opened, "hand_back", lambda *_: None)
+            await it.start_relay()
+            await pia.disconnect()
+            await pia.connect()
+            assert await pia.until(lambda: any(pia.engine.core.handing.values()), PATIENCE_S)
+            assert await pia.connected(PATIENCE_S)
+            await pia.disconnect()
+        shown = (await pia.site("pharm")).lot("amox-500", "A1")
+        assert shown is not None
+        assert (shown.confirmed, shown.tentative, shown.pending) == (21, 6, (said.ref,))
+        await pia.connect()
+
+        async def level() -> bool:
+            lot = (await pia.site("pharm")).lot("amox-500", "A1")
+            return lot is not None and (lot.confirmed, lot.tentative, lot.pending) == (6, 6, ())
+
+        await it.holds(pia, level)
 
     play(tmp_path, story)
