@@ -73,7 +73,7 @@ def read_waiting(database: Path) -> Waiting:
         devices = tuple(
             DeviceState(row.device, row.leased_at, row.revoked_at, row.wiped_at) for row in rows.devices(connection)
         )
-        return Waiting(len(conflicts), len(quarantine), len(record.alarms()), devices)
+        return Waiting(len(conflicts), len(quarantine), record.alarm_count(), devices)
 
 
 class _Collected:

@@ -53,7 +53,7 @@ def status(office: Office) -> Report:
         "revoked_and_not_wiped": sum(row.revoked_at is not None and row.wiped_at is None for row in devices),
         "open_conflicts": len(records.conflicts(office)),
         "quarantined": len(records.quarantine(office)),
-        "alarms": len(office.record.alarms()),
+        "alarms": office.record.alarm_count(),
         "knowledge": office.identity.snapshot_in_force(db),
     }
 

@@ -197,11 +197,14 @@ class Record(Protocol):
     def add_alarm(self, at: int, kind: str, device: str, says: str) -> None:
         """Something the operator has to see."""
 
-    def alarms(self, after: int = 0) -> list[tuple[int, int, str, str, str]]:
-        """Row, time, kind, device and words of the alarms behind a row."""
+    def alarms(self) -> Iterator[tuple[int, int, str, str, str]]:
+        """Row, time, kind, device and words of every alarm, oldest first, read page by page."""
+
+    def alarm_count(self) -> int:
+        """How many alarms there are."""
 
     def add_audit(self, at: int, what: str, who: str, says: str) -> None:
         """Something the operator or the identity service did."""
 
-    def audits(self, after: int = 0) -> list[tuple[int, int, str, str, str]]:
-        """Row, time, what, who and words of the audit trail behind a row."""
+    def audits(self) -> Iterator[tuple[int, int, str, str, str]]:
+        """Row, time, what, who and words of the whole audit trail, oldest first, read page by page."""

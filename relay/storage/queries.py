@@ -161,6 +161,7 @@ class Queries:
     add_quarantine: Sql
     add_alarm: Sql
     alarms: Sql
+    alarm_count: Sql
     add_audit: Sql
     audits: Sql
 
@@ -312,8 +313,9 @@ def queries(dialect: Any = SQLITE) -> Queries:
         "quarantine_of": select(QUARANTINE).where(QUARANTINE.c.device == b("device")).order_by(QUARANTINE.c.id),
         "add_quarantine": _insert(QUARANTINE, "device", "ref", "data", "received_at"),
         "add_alarm": _insert(ALARM, "at", "kind", "device", "says"),
-        "alarms": select(ALARM).where(ALARM.c.id > b("after")).order_by(ALARM.c.id).limit(b("most")),
+        "alarms": select(ALARM).where(ALARM.c.id >= b("first")).order_by(ALARM.c.id).limit(b("most")),
+        "alarm_count": select(func.count()).select_from(ALARM),
         "add_audit": _insert(AUDIT, "at", "what", "who", "says"),
-        "audits": select(AUDIT).where(AUDIT.c.id > b("after")).order_by(AUDIT.c.id).limit(b("most")),
+        "audits": select(AUDIT).where(AUDIT.c.id >= b("first")).order_by(AUDIT.c.id).limit(b("most")),
     }
     return Queries(**{name: Sql(clause, dialect) for name, clause in made.items()})

@@ -358,14 +358,17 @@ class SqlRecord:
     def add_alarm(self, at: int, kind: str, device: str, says: str) -> None:
         self._q.add_alarm.run(self.connection, at=at, kind=kind, device=device, says=says)
 
-    def alarms(self, after: int = 0) -> list[tuple[int, int, str, str, str]]:
-        return self._q.alarms.all(self.connection, after=after, most=_PAGE)
+    def alarms(self) -> Iterator[tuple[int, int, str, str, str]]:
+        yield from self._whole_table(self._q.alarms)
+
+    def alarm_count(self) -> int:
+        return int(self._q.alarm_count.one(self.connection)[0])
 
     def add_audit(self, at: int, what: str, who: str, says: str) -> None:
         self._q.add_audit.run(self.connection, at=at, what=what, who=who, says=says)
 
-    def audits(self, after: int = 0) -> list[tuple[int, int, str, str, str]]:
-        return self._q.audits.all(self.connection, after=after, most=_PAGE)
+    def audits(self) -> Iterator[tuple[int, int, str, str, str]]:
+        yield from self._whole_table(self._q.audits)
 
 
 def _statement(row: Any) -> StatementRow:

@@ -48,7 +48,7 @@ SHARED = Path(os.environ.get("CRDTMED_SHARED", Path(__file__).resolve().parents[
 
 async def alarms(service: Service) -> list[tuple[str, str]]:
     """The alarms so far: kind and device."""
-    found = await service.write(lambda batch: batch.record.alarms())
+    found = await service.write(lambda batch: list(batch.record.alarms()))
     return [(row[2], row[3]) for row in found]
 
 

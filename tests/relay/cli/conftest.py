@@ -46,6 +46,7 @@ def told(desk: Desk) -> dict[str, str]:
     desk.json("revoke", gone.id, "--reason", "left on a bus")
     late = gone.dose("p1", "rx1", "7")
     world.task(lambda batch: hand_over(batch, gone.id, gone.signer.public, (late,)))
+    world.task(lambda batch: batch.alarm("device_marks", gone.id, "an older copy of its files"))
     world.connection.close()
     return {
         "one": one.id, "two": two.id, "gone": gone.id, "first": first.statement.ref, "second": second.statement.ref,

@@ -53,7 +53,13 @@ def test_conflicts_quarantine_and_alarms(desk: Desk, told: dict[str, str]) -> No
         "vera",
         "draft_write",
     )
-    assert isinstance(desk.json("alarms"), list)
+    [alarm] = desk.json("alarms")
+    assert (alarm["kind"], alarm["device"], alarm["says"]) == (
+        "device_marks",
+        told["gone"],
+        "an older copy of its files",
+    )
+    assert desk.json("status")["alarms"] == 1
 
 
 def test_devices_and_their_revocation(desk: Desk, told: dict[str, str]) -> None:

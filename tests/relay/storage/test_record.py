@@ -345,8 +345,17 @@ def test_notes_awaiting_quarantine_alarms_and_audit(record: Record) -> None:
         record.add_quarantine("abcdefgh", "r", b"bytes", 7)
     record.add_alarm(1, "kind", "abcdefgh", "says")
     record.add_audit(1, "what", "who", "says")
+    assert record.alarm_count() == 1
     assert [row[1:] for row in record.alarms()] == [(1, "kind", "abcdefgh", "says")]
     assert [row[1:] for row in record.audits()] == [(1, "what", "who", "says")]
+
+
+def test_an_alarm_is_told_however_many_there_were_before(record: Record) -> None:
+    for number in range(5_000):
+        record.add_alarm(number, "device_marks", "abcdefgh", "says")
+    record.add_alarm(5_000, "number_reused", "bcdefghi", "says")
+    assert record.alarm_count() == 5_001
+    assert [at for _, at, *_ in record.alarms()] == list(range(5_001))
 
 
 def test_what_is_rolled_back_never_was(record: Record) -> None:
