@@ -9,6 +9,7 @@ needs randomness, so only opening has a place here.
 from typing import Annotated, Final
 
 import msgspec
+from argon2.exceptions import HashingError
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -61,16 +62,23 @@ class CannotOpen(ValueError):
 
 def stretch(secret: str, salt: bytes, cost: Cost) -> bytes:
     """32 bytes of Argon2id (version 1.3) over the UTF-8 of ``secret``; slow on purpose, and lets go of the
-    interpreter lock meanwhile."""
-    return hash_secret_raw(
-        secret.encode(),
-        salt,
-        time_cost=cost.passes,
-        memory_cost=cost.memory_kib,
-        parallelism=cost.lanes,
-        hash_len=KEY_BYTES,
-        type=Type.ID,
-    )
+    interpreter lock meanwhile.
+
+    Raises `MemoryError` where the machine has not what ``cost`` takes.
+    """
+    try:
+        return hash_secret_raw(
+            secret.encode(),
+            salt,
+            time_cost=cost.passes,
+            memory_cost=cost.memory_kib,
+            parallelism=cost.lanes,
+            hash_len=KEY_BYTES,
+            type=Type.ID,
+        )
+    except HashingError as error:
+        # Salt, passes and lanes are within what the library takes: only room can be wanting.
+        raise MemoryError(str(error)) from None
 
 
 def lock(key: bytes, nonce: bytes, secret: bytes, context: bytes) -> bytes:

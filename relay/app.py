@@ -83,7 +83,10 @@ async def _enrol(service: Service, asked: Enrol) -> Enrolled | NotEnrolled:
     check = await service.write(lambda batch: identity.enrol_begin(batch.record.connection, asked, batch.now_ms))
     if isinstance(check, NotEnrolled):
         return check
-    matched = await service.slow(check.matches)
+    try:
+        matched = await service.slow(check.matches)
+    except MemoryError:
+        return NotEnrolled("busy", "the relay has no memory left to compare the code: try again in a minute")
 
     def finish(batch: Batch) -> Enrolled | NotEnrolled:
         made = identity.enrol_finish(batch.record.connection, check, matched, batch.now_ms, batch.random)

@@ -242,7 +242,7 @@ def _digest(hub: Hub, connection: Connection, document: str) -> None:
 def _write(hub: Hub, connection: Connection, run: Callable[[Batch], Any], then: Callable[[Any], None]) -> None:
     def failed(error: Exception) -> None:
         connection.asked -= 1
-        hub.close(connection, "not_committed", f"the relay could not do that ({type(error).__name__}): try again")
+        _undone(hub, connection, error)
 
     hub.writes.append(Write(run, _under_way(hub, connection, then), failed))
 
@@ -256,7 +256,16 @@ def _read(hub: Hub, connection: Connection, run: Callable[[Reader], Any], then: 
 
 
 def _slow(hub: Hub, connection: Connection, run: Callable[[], Any], then: Callable[[Any], None]) -> None:
-    hub.slow.append(Slow(run, _under_way(hub, connection, then)))
+    def failed(error: Exception) -> None:
+        connection.asked -= 1
+        _undone(hub, connection, error)
+
+    hub.slow.append(Slow(run, _under_way(hub, connection, then), failed))
+
+
+def _undone(hub: Hub, connection: Connection, error: Exception) -> None:
+    """What a device asked for was not done: it connects anew and asks again."""
+    hub.close(connection, "not_committed", f"the relay could not do that ({type(error).__name__}): try again")
 
 
 def _under_way(hub: Hub, connection: Connection, then: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -42,10 +42,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """Something that takes a while and touches nothing: comparing a password."""
+    """Something that takes a while and touches nothing: comparing a password; ``failed`` gets what it raised."""
 
     run: Callable[[], Any]
     then: Callable[[Any], None]
+    failed: Callable[[Exception], None]
 
 
 @dataclass(frozen=True, slots=True)

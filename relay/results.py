@@ -34,8 +34,9 @@ def did_read(results: list[tuple[Read, Any]] | None, error: BaseException | None
 
 def did_slow(slow: Slow, result: Any, error: BaseException | None) -> None:
     """A slow job is done."""
-    if error is not None:
+    if isinstance(error, Exception):
         LOG.error("a slow job failed", exc_info=error)
+        slow.failed(error)
     else:
         slow.then(result)
 

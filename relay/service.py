@@ -165,9 +165,9 @@ class Service:
         return await future
 
     async def slow(self, act: Callable[[], T]) -> T:
-        """Runs something slow, one at a time."""
+        """Runs something slow, one at a time; raises what it raises."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.hub.slow.append(Slow(act, settle(future)))
+        self.hub.slow.append(Slow(act, settle(future), fail(future)))
         self.pump()
         return await future
 

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from argon2.exceptions import HashingError
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +69,15 @@ def test_argon2id_gives_what_its_reference_gives() -> None:
     """RFC 9106 says how; the parameters are the ones in use, the value that of the reference implementation."""
     other = Argon2id(salt=SALT, length=32, iterations=2, lanes=1, memory_cost=64)
     assert sealing.stretch("pässword", SALT, Cost(64, 2, 1)) == other.derive("pässword".encode())
+
+
+def test_a_machine_without_the_memory_that_a_guess_costs_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object, **named: object) -> bytes:
+        raise HashingError("Memory allocation error")
+
+    monkeypatch.setattr(sealing, "hash_secret_raw", full)
+    with pytest.raises(MemoryError, match="allocation"):
+        sealing.stretch("password", SALT, CHEAP)
 
 
 def test_database_keys_are_one_or_two_of_32_bytes() -> None:

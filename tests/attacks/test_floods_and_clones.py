@@ -14,6 +14,7 @@ from msgspec import Raw
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from crdtmed import sealing
 from crdtmed.aggregates.conflict import QuarantineRegister
 from crdtmed.codec import encode
 from crdtmed.device.enrolment import request
@@ -382,6 +383,52 @@ def test_a_code_is_not_guessed_over_the_network(tmp_path: Path) -> None:
             fresh = await code()
             assert isinstance(await post(asked(fresh, 51)), Enrolled)
             assert await post(asked(fresh, 52)) == enrolment.CODE_WRONG
+
+    asyncio.run(run())
+
+
+def test_a_relay_that_had_no_memory_enrols_and_signs_in_when_it_has_some_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes memory fails while there is none; nobody waits for it for ever, and no place stays taken by it."""
+
+    def full(*given: object) -> bytes:
+        raise MemoryError
+
+    async def run() -> None:
+        async with (
+            ward(tmp_path, 1) as (world, port, (tablet,), service),
+            httpx.AsyncClient(trust_env=False) as client,
+        ):
+
+            async def enrols(seed: int) -> Enrolled | NotEnrolled:
+                text = await service.write(
+                    lambda batch: (
+                        enrolment.give_code(
+                            batch.record.connection, world.terms, ("ward-a",), batch.now_ms, batch.random
+                        ).text
+                    )
+                )
+                with monkeypatch.context() as patched:
+                    if seed < MAX_ENROLLING:
+                        patched.setattr(sealing, "stretch", full)
+                    body = encode_message(request(new_keys(seeded(seed)), text, "a tablet"))
+                    answer = await client.post(f"http://127.0.0.1:{port}/enrol", content=body)
+                return read_answer(answer.content)
+
+            for seed in range(MAX_ENROLLING):
+                answer = await enrols(seed)
+                assert isinstance(answer, NotEnrolled)
+                assert answer.code == "busy"
+            assert isinstance(await enrols(MAX_ENROLLING), Enrolled)
+
+            signs_in = frames.SignIn("vera", "vera's word", None)
+            with monkeypatch.context() as patched:
+                patched.setattr(sealing, "stretch", full)
+                assert await refused(port, tablet, signs_in) == "not_committed"
+            async with Probe(tablet, port) as probe:
+                await probe.send(signs_in)
+                await probe.next_of(frames.SignedIn)
 
     asyncio.run(run())
 
