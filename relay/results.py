@@ -34,11 +34,12 @@ def did_read(results: list[tuple[Read, Any]] | None, error: BaseException | None
 
 def did_slow(slow: Slow, result: Any, error: BaseException | None) -> None:
     """A slow job is done."""
-    if isinstance(error, Exception):
-        LOG.error("a slow job failed", exc_info=error)
-        slow.failed(error)
-    else:
+    if error is None:
         slow.then(result)
+        return
+    LOG.error("a slow job failed", exc_info=error)
+    if isinstance(error, Exception):
+        slow.failed(error)
 
 
 def did_write(hub: Hub, results: Any, error: BaseException | None) -> None:
