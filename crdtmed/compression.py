@@ -12,10 +12,8 @@ from typing import Final
 import zstandard
 
 from crdtmed.dictionary import DICTIONARY
+from crdtmed.limits import MAX_RATIO
 
-MAX_RATIO: Final = 32
-"""How far bytes may have shrunk: who sends little must not make another handle much.  Bytes of ours shrink to a tenth
-at most; what would shrink further is left as it is."""
 MIN_BYTES: Final = 64
 """Fewer are not tried: a statement's signature alone has as many."""
 

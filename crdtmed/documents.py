@@ -16,7 +16,12 @@ from typing import Final
 
 from crdtmed.contract import KINDS, Carrier, Kind, Policy
 from crdtmed.ids import is_scope_id
-from crdtmed.limits import MAX_DOCUMENT_NAME_CHARS, MAX_SCOPE_ID_CHARS, SEGMENT_GRACE_MS
+from crdtmed.limits import (
+    KEPT_NAMES,
+    MAX_DOCUMENT_NAME_CHARS,
+    MAX_SCOPE_ID_CHARS,
+    SEGMENT_GRACE_MS,
+)
 from crdtmed.updates import Root
 
 MAX_TARGET_CHARS: Final = MAX_SCOPE_ID_CHARS + len("patient//drafts")
@@ -96,7 +101,7 @@ def _is_day(text: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=KEPT_NAMES)
 def parse(name: str) -> Document:
     """The document called ``name``; raises `BadName` for anything else, and for names over the limit."""
     if len(name) > MAX_DOCUMENT_NAME_CHARS:
@@ -175,7 +180,7 @@ def recent_segments(log: str, now_ms: int, days: int) -> tuple[str, ...]:
     return _segments_until(log, utc_date(now_ms), days)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=KEPT_NAMES)
 def _segments_until(log: str, today: date, days: int) -> tuple[str, ...]:
     segment(log, today)  # raises for what is no log
     return tuple([f"{log}/{part}" for part in _parts_until(log.startswith("patient/"), today, days)])
@@ -188,7 +193,7 @@ def _parts_until(monthly: bool, today: date, days: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.rpartition("/")[2] for name in names))
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=KEPT_NAMES)
 def is_target(name: str) -> bool:
     """Whether a statement may name ``name``: a document without segment, or a log."""
     try:

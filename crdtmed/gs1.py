@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from crdtmed.limits import MAX_LONG_TEXT_CHARS
+from crdtmed.limits import (
+    MAX_LONG_TEXT_CHARS,
+    MAX_LOT_CHARS,
+)
 
 if TYPE_CHECKING:
     from biip.gs1_application_identifiers import GS1ApplicationIdentifier
@@ -44,7 +47,6 @@ Reason = Literal[
 _GTIN, _LOT, _EXPIRY, _SERIAL = "01", "10", "17", "21"
 # The AI encodable character set 82 of the General Specifications.
 _NOT_SET_82 = re.compile(r"""[^!"%&'()*+,\-./0-9:;<=>?A-Z_a-z]""")
-_MAX_LOT_CHARS = 20
 _BLANKS = " \t\r\n"
 _HUMAN_READABLE = re.compile(r"\(([0-9]{2,4})\)")
 
@@ -248,11 +250,11 @@ def element_string(gtin: str, expiry: date, lot: str, serial: str | None = None)
 
 
 def _text(value: str, name: str) -> str:
-    if not 1 <= len(value) <= _MAX_LOT_CHARS:
+    if not 1 <= len(value) <= MAX_LOT_CHARS:
         raise Gs1Error(
             "bad_form",
             0,
-            f"The {name} has {len(value)} characters, where GS1 has 1 to {_MAX_LOT_CHARS}; correct it",
+            f"The {name} has {len(value)} characters, where GS1 has 1 to {MAX_LOT_CHARS}; correct it",
         )
     bad = _NOT_SET_82.search(value)
     if bad:

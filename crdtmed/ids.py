@@ -11,7 +11,11 @@ from typing import Annotated, Final
 
 import msgspec
 
-from crdtmed.limits import MAX_GRANT_ID_CHARS, MAX_USER_ID_CHARS
+from crdtmed.limits import (
+    KEPT_IDS,
+    MAX_GRANT_ID_CHARS,
+    MAX_USER_ID_CHARS,
+)
 
 DEVICE_BYTES: Final = 5
 STATEMENT_ID_BYTES: Final = 10
@@ -96,13 +100,13 @@ def is_statement_id(text: str) -> bool:
     return _ID.match(text) is not None
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=KEPT_IDS)
 def is_device_id(text: str) -> bool:
     """Whether ``text`` is the id of a device; the few devices of a hospital are asked for again and again."""
     return _DEVICE.match(text) is not None
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=KEPT_IDS)
 def is_grant_id(text: str) -> bool:
     """Whether ``text`` names a grant; as with devices, there are few."""
     return len(text) <= MAX_GRANT_ID_CHARS and _GRANT.match(text) is not None

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from crdtmed.limits import KEPT_IDS
+
 SIGNATURE_BYTES: Final = 64
 PUBLIC_KEY_BYTES: Final = 33
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -74,7 +76,7 @@ class SoftwareSigner:
         return r.to_bytes(32, "big") + min(s, P256_ORDER - s).to_bytes(32, "big")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=KEPT_IDS)
 def _load(public: bytes) -> ec.EllipticCurvePublicKey:
     if len(public) != PUBLIC_KEY_BYTES or public[0] not in (2, 3):
         raise BadKey(f"a public key is a compressed P-256 point of {PUBLIC_KEY_BYTES} bytes")

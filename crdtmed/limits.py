@@ -17,6 +17,12 @@ MAX_CODE_CHARS: Final = 64
 MAX_SHORT_TEXT_CHARS: Final = 200
 MAX_LONG_TEXT_CHARS: Final = 2_000
 MAX_DECIMAL_CHARS: Final = 18
+MAX_UNIT_CHARS: Final = 32
+"""Of a UCUM unit."""
+MAX_LOT_CHARS: Final = 20
+"""Of a lot or serial number, as GS1 has it."""
+MAX_ZONE_CHARS: Final = 64
+"""Of the name of a time zone."""
 
 # Statements and other signed values.
 MAX_STATEMENT_BYTES: Final = 16_384
@@ -55,6 +61,11 @@ MAX_FRAME_BYTES: Final = 1_048_576
 """What a device may send in one frame."""
 MAX_RELAY_FRAME_BYTES: Final = 67_108_864
 MAX_HANDSHAKE_FRAME_BYTES: Final = 8_192
+MAX_RATIO: Final = 32
+"""How far bytes may have shrunk: who sends little must not make another handle much.  Bytes of ours shrink to a tenth
+at most; what would shrink further is left as it is."""
+BURST_FRAMES: Final = 256
+"""Frames of the relay that a device takes in at once, and that may wait to be."""
 MAX_SUBSCRIPTIONS_PER_FRAME: Final = 2_000
 MAX_DOCUMENTS_PER_FRAME: Final = 256
 """Whole documents that one signature of the relay vouches for."""
@@ -64,6 +75,9 @@ MAX_PUSHES_IN_FLIGHT: Final = 256
 PUSH_STATEMENTS: Final = 128
 """Statements that a device puts into one update, so that the relay judges one while it reads the next."""
 MAX_VERDICTS_ASKED: Final = 1_000
+MAX_HANDED_STATEMENTS: Final = 500
+MAX_HANDED_BYTES: Final = 524_288
+"""What a device hands over or back in one frame; a statement larger than that goes alone."""
 MAX_QUESTIONS: Final = 4
 """Of one device that the relay works on at a time, leases and sign-ins among them; the others wait."""
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
@@ -74,6 +88,9 @@ LAST_WORDS_MS: Final = 1_000
 """How long what a relay said before it hung up is waited for."""
 MAX_UNAUTHENTICATED_CONNECTIONS: Final = 200
 MAX_CONNECTIONS: Final = 5_000
+HIGH_WATER_BYTES: Final = 262_144
+LOW_WATER_BYTES: Final = 65_536
+"""With more than the one waiting, a socket is told to be full, and with less than the other to have room again."""
 SEND_BUDGET_BYTES: Final = 4_194_304
 """What may wait for one slow reader before its queue for a document is dropped."""
 MAX_WAITING_BYTES: Final = 2 * MAX_RELAY_FRAME_BYTES
@@ -84,6 +101,8 @@ MAX_FRAMES_PER_S: Final = 5_000
 CHALLENGE_MS: Final = 60_000
 MAX_CHALLENGES: Final = 64
 """Open at a time on one connection."""
+MAX_CHALLENGES_ASKED: Final = 16
+"""In one frame."""
 DRIFT_MS: Final = 120_000
 """How far a stamp may be ahead of the clock that judges it."""
 SEGMENT_GRACE_MS: Final = 600_000
@@ -102,6 +121,12 @@ GRANT_HOURS: Final = 36
 MAX_GRANT_HOURS: Final = 24 * 14
 ENROLMENT_CODE_S: Final = 3_600
 ENROLMENT_ATTEMPTS: Final = 5
+MAX_ENROLMENT_BYTES: Final = 4_096
+MAX_ENROLLED_BYTES: Final = 65_536
+MAX_ENROLLING: Final = 16
+"""Enrolments under way at once; each compares a code, which is slow on purpose."""
+MAX_DRAWS: Final = 16
+"""Random names of something new that are tried before giving up; hardly ever is one taken."""
 SIGN_IN_ATTEMPTS: Final = 10
 PIN_ATTEMPTS: Final = 5
 MIN_PASSPHRASE_CHARS: Final = 12
@@ -119,6 +144,7 @@ OFFLINE_LEASE_HOURS: Final = 12
 MIN_OFFLINE_LEASE_HOURS: Final = 4
 MAX_OFFLINE_LEASE_HOURS: Final = 72
 EMERGENCY_LEASE_HOURS: Final = 4
+MAX_EMERGENCY_LEASE_HOURS: Final = 24
 LEASE_WARNINGS_S: Final = (4 * 3_600, 3_600)
 BREAK_GLASS_WINDOW_S: Final = 3_600
 WIPE_DEADLINE_S: Final = 300
@@ -127,6 +153,10 @@ MAX_ROTATIONS: Final = 16
 """Identity keys in a row that a device can catch up with, and whose grants it still knows."""
 MAX_PROTECTED_BYTES: Final = 65_536
 """A container that a passphrase opens."""
+MAX_MEMORY_KIB: Final = 1_048_576
+MAX_PASSES: Final = 32
+MAX_LANES: Final = 16
+"""What such a container may ask of Argon2id."""
 MAX_ATTEMPT_ENTRIES: Final = 250
 """Users whose failed PIN tries a device counts."""
 CLOCK_BACK_MS: Final = 5_000
@@ -147,6 +177,29 @@ COMPACT_AFTER_UPDATES: Final = 200
 MAX_CATCH_UP_UPDATES: Final = 1_000
 """Updates that are sent one by one to a device that was away; behind more, it gets the document whole."""
 BASE_CACHE_BYTES: Final = 33_554_432
+KEPT_NAMES: Final = 65_536
+"""Names of documents that were taken apart."""
+KEPT_PLACES: Final = 16_384
+"""Pairs of a target and the document that something was pushed into."""
+KEPT_IDS: Final = 4_096
+"""Ids of devices and grants that were found to be ones, and public keys that were read."""
+KEPT_WRITES: Final = 4_096
+"""Writes of drafts that were decoded."""
+KEPT_DIGESTS: Final = 256
+"""Digests that were signed: many devices that come back at once ask for the same documents."""
+KEPT_VIEWS: Final = 256
+"""Views that a device keeps until something in them changes."""
+MAX_WORDS_BYTES: Final = 1_024
+"""Of a client's first statement, with which its later ones are packed."""
+MAX_NOTES: Final = 1_000
+"""Events that are kept for the log until it takes them."""
+MAX_VERIFIERS: Final = 16
+"""Processes that check signatures beside the relay's own; each takes some 30 MB."""
+MAX_AUTOMATIC: Final = 4
+"""Such processes where no setting says how many: the writer judges no faster than so many verify."""
+MAX_OPEN: Final = 8
+"""Questions that one of them has at a time: enough to keep it busy while the loop does something else, and few, since
+those that the writer does not wait for were asked in vain."""
 MAX_INBOX_BYTES: Final = 67_108_864
 """What may wait to be judged, of all devices; past it, nobody's socket is read."""
 ITEM_BYTES: Final = 512

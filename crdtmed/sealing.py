@@ -18,17 +18,18 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from crdtmed.codec import Undecodable, decoder, encode
 from crdtmed.ids import DeviceId, UserId
-from crdtmed.limits import MAX_PROTECTED_BYTES
+from crdtmed.limits import (
+    MAX_LANES,
+    MAX_MEMORY_KIB,
+    MAX_PASSES,
+    MAX_PROTECTED_BYTES,
+)
 
 KEY_BYTES: Final = 32
 SALT_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 """The one HPKE suite of version 1; another is another version of the lease."""
-
-MAX_MEMORY_KIB: Final = 1_048_576
-MAX_PASSES: Final = 32
-MAX_LANES: Final = 16
 
 
 class Cost(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from crdtmed import keys
+from crdtmed.clock import MAX_MS
 from crdtmed.codec import Undecodable, check_value, decoder, encode
 from crdtmed.contract import Role
 from crdtmed.ids import DeviceId, GrantId, ScopeId, UserId
@@ -24,7 +25,7 @@ from crdtmed.limits import (
     MAX_SITES_PER_GRANT,
 )
 
-Ms = Annotated[int, msgspec.Meta(ge=0, le=2**47 - 1)]
+Ms = Annotated[int, msgspec.Meta(ge=0, le=MAX_MS)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_DOCUMENT_NAME_CHARS)]
 Text = Annotated[str, msgspec.Meta(max_length=MAX_SHORT_TEXT_CHARS)]

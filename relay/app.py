@@ -15,9 +15,12 @@ from starlette.routing import BaseRoute, Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crdtmed.codec import encode
-from crdtmed.limits import ENROLMENT_TIMEOUT_S
-from crdtmed.wire.enrolment import (
+from crdtmed.limits import (
+    ENROLMENT_TIMEOUT_S,
+    MAX_ENROLLING,
     MAX_ENROLMENT_BYTES,
+)
+from crdtmed.wire.enrolment import (
     BadEnrolment,
     Enrol,
     Enrolled,
@@ -32,8 +35,6 @@ from relay.socket import sync_protocol
 MSGPACK: Final = "application/msgpack"
 HTTP_S: Final = float(ENROLMENT_TIMEOUT_S)
 """No device waits for longer to be enrolled."""
-MAX_ENROLLING: Final = 16
-"""Enrolments under way at once; each compares a code, which is slow on purpose."""
 
 
 class BriefHttp(H11Protocol):

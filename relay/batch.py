@@ -12,7 +12,7 @@ from crdtmed.aggregates.registers import RegisterValue, decode_register, registe
 from crdtmed.aggregates.stock_item import Movement
 from crdtmed.documents import parse
 from crdtmed.ids import ref, to_text
-from crdtmed.limits import MAX_LISTED_BYTES
+from crdtmed.limits import MAX_DRAWS, MAX_LISTED_BYTES
 from crdtmed.policies.server_authoritative import NIL
 from crdtmed.signed import Grant
 from crdtmed.statement import SignedStatement, Statement, decode
@@ -217,10 +217,11 @@ class Batch:
     def fresh_client(self, live: LiveDocument) -> int:
         """A client id that the document has never seen."""
         known = live.replica.state_vector if live.replica is not None else live.clients
-        while True:
+        for _ in range(MAX_DRAWS):
             client = int.from_bytes(self.random(CLIENT_BYTES), "big")
             if client not in known:
                 return client
+        raise RuntimeError(f"no free client id of {live.name} was drawn; the source of random bytes is broken")
 
     def bind(self, live: LiveDocument, client: int, author: int | None, origin: tuple[int, int] | None) -> LiveClient:
         """A new client id of a document, bound to its device, or to the relay."""

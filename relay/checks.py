@@ -17,9 +17,6 @@ from crdtmed.statement import signed_by
 
 SHARE: Final = 32
 """Statements in one question, some 2 ms of work."""
-MAX_OPEN: Final = 8
-"""Questions that one process has at a time: enough to keep it busy while the loop does something else, and few, since
-those that the writer does not wait for were asked in vain."""
 MAX_FRAME_BYTES: Final = SHARE * (MAX_STATEMENT_BYTES + 64)
 _LENGTH_BYTES: Final = 4
 

@@ -13,6 +13,7 @@ from crdtmed.limits import (
     HANDSHAKE_TIMEOUT_MS,
     MAX_CONNECTIONS,
     MAX_INBOX_BYTES,
+    MAX_NOTES,
     MAX_UNAUTHENTICATED_CONNECTIONS,
     MAX_WAITING_BYTES,
     ONLINE_LEASE_S,
@@ -40,8 +41,6 @@ from relay.session_events import (
 )
 
 ASKING: Final = frozenset({Kind.SIGN, Kind.AMEND, Kind.RESUME})
-NOTES: Final = 1_000
-"""Events kept for the log until the shell takes them."""
 
 
 class Hub:
@@ -65,7 +64,7 @@ class Hub:
         self.writes: deque[Write] = deque()
         self.slow: deque[Slow] = deque()
         self.asks: deque[Ask] = deque()
-        self.notes: deque[tuple[str, dict[str, str | int]]] = deque(maxlen=NOTES)
+        self.notes: deque[tuple[str, dict[str, str | int]]] = deque(maxlen=MAX_NOTES)
         self.closing = False
         self._next = 0
 

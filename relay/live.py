@@ -6,7 +6,7 @@ when a commit fails, or when another process has written.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from crdtmed.aggregates.registers import RegisterValue
 from crdtmed.documents import Document, parse
@@ -152,7 +152,3 @@ def live_document(row: DocumentRow, record: Record) -> LiveDocument:
         {client.client: LiveClient(client.id, client.author, client.clock, client.words) for client in clients},
         row.position - row.snapshot_position,
     )
-
-
-MAX_FRESH_DRAWS: Final = 16
-"""Random client ids that are tried before giving up; two of 32 bits hardly ever meet."""

@@ -15,7 +15,11 @@ import msgspec
 from crdtmed.aggregates.patient import care_sites_of
 from crdtmed.aggregates.prescription import PrescriptionRegister
 from crdtmed.documents import BadName, Document, DocumentKind, map_digest, parse
-from crdtmed.limits import BASE_CACHE_BYTES, MAX_CATCH_UP_UPDATES
+from crdtmed.limits import (
+    BASE_CACHE_BYTES,
+    KEPT_DIGESTS,
+    MAX_CATCH_UP_UPDATES,
+)
 from crdtmed.signed import Certificate, DigestOf, DocumentDigest, DocumentDigests, Revocation, seal
 from crdtmed.updates import Root, read_relay_update
 from crdtmed.wire.frames import BaseState, Run, Want
@@ -32,8 +36,6 @@ from relay.storage.rows import DocumentRow
 
 CHUNK_BYTES: Final = 524_288
 """How much one read gathers for one connection before it lets others have their turn."""
-SIGNED_KEPT: Final = 256
-"""Signed digests that are kept: many devices that come back at once ask for the same documents."""
 AT_ONCE: Final = 64
 """Documents that are looked up together."""
 SMALL_BYTES: Final = 8_192
@@ -224,7 +226,7 @@ class Reader:
         held = self._signed.get(key)
         if held is None:
             held = self._signed[key] = seal(value, signer)
-            if len(self._signed) > SIGNED_KEPT:
+            if len(self._signed) > KEPT_DIGESTS:
                 self._signed.popitem(last=False)
         else:
             self._signed.move_to_end(key)

@@ -17,7 +17,9 @@ from crdtmed.limits import (
     MAX_CHALLENGES,
     MAX_FRAMES_PER_S,
     MAX_HANDSHAKE_FRAME_BYTES,
+    MAX_LONG_TEXT_CHARS,
     MAX_PUSHES_IN_FLIGHT,
+    MAX_SHORT_TEXT_CHARS,
 )
 from crdtmed.signed import Certificate
 from crdtmed.statement import SignedStatement
@@ -107,7 +109,7 @@ class Session:
         if self.state is State.CLOSED:
             return []
         self.state = State.CLOSED
-        self.send(frames.Bye(code[:200], says[:2_000]))
+        self.send(frames.Bye(code[:MAX_SHORT_TEXT_CHARS], says[:MAX_LONG_TEXT_CHARS]))
         return [Closed(code, says)]
 
     def identified(self, certificate: Certificate | None) -> list[Event]:

@@ -12,12 +12,19 @@ from typing import Any, Final, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from crdtmed.ids import is_scope_id
-from crdtmed.limits import MAX_GRANT_HOURS, MAX_OFFLINE_LEASE_HOURS, MIN_OFFLINE_LEASE_HOURS
+from crdtmed.limits import (
+    EMERGENCY_LEASE_HOURS,
+    GRANT_HOURS,
+    MAX_EMERGENCY_LEASE_HOURS,
+    MAX_GRANT_HOURS,
+    MAX_OFFLINE_LEASE_HOURS,
+    MAX_VERIFIERS,
+    MIN_OFFLINE_LEASE_HOURS,
+    OFFLINE_LEASE_HOURS,
+)
 
 PREFIX: Final = "CRDTMED_RELAY_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
-MAX_VERIFIERS: Final = 16
-"""Each takes some 30 MB."""
 PLAINTEXT_WORDS: Final = "behind a proxy that ends TLS"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -41,9 +48,9 @@ class Settings:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     plaintext: str = ""
-    offline_lease_hours: int = 12
-    emergency_lease_hours: int = 4
-    grant_hours: int = 36
+    offline_lease_hours: int = OFFLINE_LEASE_HOURS
+    emergency_lease_hours: int = EMERGENCY_LEASE_HOURS
+    grant_hours: int = GRANT_HOURS
     knowledge_url: str = ""
     log_level: LogLevel = "info"
     verifiers: int | None = None
@@ -132,7 +139,7 @@ def _problems(settings: Settings) -> list[str]:
             MAX_OFFLINE_LEASE_HOURS,
             "hours",
         ),
-        *_range("emergency_lease_hours", settings.emergency_lease_hours, 0, 24, "hours"),
+        *_range("emergency_lease_hours", settings.emergency_lease_hours, 0, MAX_EMERGENCY_LEASE_HOURS, "hours"),
         *_range("verifiers", settings.verifiers or 0, 0, MAX_VERIFIERS, "processes"),
         *_range("grant_hours", settings.grant_hours, 1, MAX_GRANT_HOURS, "hours"),
     ]

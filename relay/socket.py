@@ -16,15 +16,19 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from crdtmed.limits import KEEPALIVE_MS, MAX_FRAME_BYTES
+from crdtmed.limits import (
+    HIGH_WATER_BYTES,
+    KEEPALIVE_MS,
+    LOW_WATER_BYTES,
+    MAX_FRAME_BYTES,
+)
 from relay.connection import Connection
 from relay.messages import Messages
 from relay.service import Service
 
 PATH: Final = "/sync"
-HIGH_WATER: Final = 262_144
-LOW_WATER: Final = 65_536
 CLOSE_S: Final = 5.0
+"""How long a peer may take to read what was written before its end."""
 _LOG: Final = logging.getLogger("crdtmed.relay.socket")
 _LOG.setLevel(logging.WARNING)  # below it websockets tells of every handshake, at DEBUG the bytes of frames, too
 KEEPALIVE_S: Final = KEEPALIVE_MS / 1_000
@@ -75,7 +79,7 @@ class SyncProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self._transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's type lists its own protocols only
         self._keep_alive()
 

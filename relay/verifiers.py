@@ -15,11 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
-from relay.checks import MAX_OPEN, Check, Garbled, Line, Part, next_share, next_unasked
+from crdtmed.limits import MAX_AUTOMATIC, MAX_OPEN
+from relay.checks import (
+    Check,
+    Garbled,
+    Line,
+    Part,
+    next_share,
+    next_unasked,
+)
 from relay.logs import event
 
-MAX_AUTOMATIC: Final = 4
-"""Processes that are started where no setting says how many: the writer judges no faster than so many verify."""
 RESTARTS: Final = 8
 """Processes that are started anew in a relay's life; then it goes on with those that are left."""
 RESTART_S: Final = 1.0

@@ -46,6 +46,9 @@ _SILENCE = re.compile("#\\s*(?:type:\\s*ig" + "nore|no" + "qa)\\b(?P<rest>.*)")
 _CODES = re.compile(r"(\[[\w\-, ]+\]|:\s*[A-Z]+[0-9]+(,\s*[A-Z]+[0-9]+)*)")
 _REASON = re.compile(r"[A-Za-z`']{2,}\W+[A-Za-z`']{2,}")
 _SLEEP = re.compile("time" + r"\.sleep|from time import .*\bsleep\b")
+LIMITS = "crdtmed/limits.py"
+# What bounds something stands in one file; what is reckoned from such a bound may stand where it is used.
+_LIMIT = re.compile(r"_?MAX_\w+(?:: Final)? = [0-9][0-9_]*\Z")
 _VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|managers?|misc|common)(_|$)")
 
 
@@ -86,6 +89,8 @@ def faults(path: str, text: str) -> list[str]:
         found += [f"{path}:{number}: {what}" for what, words in FORBIDDEN.items() if words.search(line)]
         if path.endswith(".py") and unexplained(line):
             found.append(f"{path}:{number}: a checker is silenced without its code, or without a reason after it")
+        if path.startswith(("crdtmed/", "relay/")) and path != LIMITS and _LIMIT.match(line):
+            found.append(f"{path}:{number}: a limit; it belongs in {LIMITS}, with its unit")
         if path.startswith("tests/") and _SLEEP.search(line):
             found.append(f"{path}:{number}: a test that sleeps; wait for the event itself")
     if path.startswith(("crdtmed/", "relay/")) and path.endswith(".py"):
@@ -125,6 +130,12 @@ def test_a_fault_is_named(path: str, line: str, words: str) -> None:
     assert len(found) == 1
     assert found[0].startswith(f"{path}:1: ")
     assert words in found[0]
+
+
+def test_a_limit_stands_with_the_others() -> None:
+    line = "MAX_DOORS: Final = 16\n"
+    assert faults("relay/x.py", line) == [f"relay/x.py:1: a limit; it belongs in {LIMITS}, with its unit"]
+    assert faults(LIMITS, line) == faults("relay/x.py", "MAX_ALL: Final = 2 * MAX_DOORS\n") == []
 
 
 @pytest.mark.parametrize(

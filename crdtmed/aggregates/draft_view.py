@@ -20,6 +20,7 @@ from crdtmed.aggregates.patient import PatientLabel, PatientRegister, label_of
 from crdtmed.aggregates.prescription_draft import DraftStatus, DraftWrite, Group, GroupValue, incomplete
 from crdtmed.codec import encode
 from crdtmed.contract import Kind
+from crdtmed.limits import KEPT_WRITES
 from crdtmed.policies import lww_diff
 from crdtmed.statement import Statement
 
@@ -34,8 +35,6 @@ DEPENDS: Final[Mapping[Group, tuple[Group, ...]]] = MappingProxyType(
 )
 """The groups that mean nothing without others: their author must have seen the others' winners."""
 
-KEPT_WRITES: Final = 4_096
-"""Writes that are kept decoded."""
 _DIGEST_TAG: Final = b"crdtmed/draft-digest/1"
 
 

@@ -20,8 +20,11 @@ from crdtmed.limits import (
     MAX_CODE_CHARS,
     MAX_DECIMAL_CHARS,
     MAX_LONG_TEXT_CHARS,
+    MAX_LOT_CHARS,
+    MAX_NUMBER,
     MAX_QUANTITY_UNITS,
     MAX_SHORT_TEXT_CHARS,
+    MAX_UNIT_CHARS,
 )
 
 # Patterns end in \Z, since $ would let a trailing newline through.
@@ -29,7 +32,7 @@ Code = Annotated[str, Meta(pattern=rf"\A[!-~]{{1,{MAX_CODE_CHARS}}}\Z")]
 """A code of some code system: printable ASCII without spaces."""
 ItemCode = Annotated[str, Meta(pattern=rf"\A[!-.0-~]{{1,{MAX_CODE_CHARS}}}\Z")]
 """A code of the formulary: as `Code`, without ``/``, which parts the keys of registers."""
-UcumUnit = Annotated[str, Meta(pattern=r"\A[!-~]{1,32}\Z")]
+UcumUnit = Annotated[str, Meta(pattern=rf"\A[!-~]{{1,{MAX_UNIT_CHARS}}}\Z")]
 """A UCUM unit code, case-sensitive: ``mg``, ``mL``, ``[iU]``, ``{tablet}``."""
 ShortText = Annotated[str, Meta(min_length=1, max_length=MAX_SHORT_TEXT_CHARS)]
 LongText = Annotated[str, Meta(min_length=1, max_length=MAX_LONG_TEXT_CHARS)]
@@ -37,7 +40,7 @@ DecimalText = Annotated[str, Meta(max_length=MAX_DECIMAL_CHARS)]
 """A canonical decimal, see `decimal`; its form is judged by `Problem`, so that the message can help."""
 DateText = Annotated[str, Meta(max_length=10)]
 """``YYYY-MM-DD``; judged by `date_problems`."""
-Lot = Annotated[str, Meta(pattern=r"\A[!-~]([ -~]{0,18}[!-~])?\Z")]
+Lot = Annotated[str, Meta(pattern=rf"\A[!-~]([ -~]{{0,{MAX_LOT_CHARS - 2}}}[!-~])?\Z")]
 """A batch or lot number as GS1 AI (10) has it: 1 to 20 printable characters."""
 Gtin = Annotated[str, Meta(pattern=r"\A[0-9]{14}\Z")]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -48,7 +51,7 @@ Units = Annotated[int, Meta(ge=1, le=MAX_QUANTITY_UNITS)]
 """A number of counting units (tablets, mL) that is not nothing."""
 UnitsOrNone = Annotated[int, Meta(ge=0, le=MAX_QUANTITY_UNITS)]
 """A number of counting units, zero included."""
-Version = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+Version = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 """The version of a register; the relay counts it up by one with each change."""
 
 TIME_UNIT_MS: Final[Mapping[str, int]] = MappingProxyType(

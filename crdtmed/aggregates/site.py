@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from crdtmed.aggregates.elements import Model, Problem, ShortText, text_problems
 from crdtmed.ids import ScopeId
+from crdtmed.limits import MAX_ZONE_CHARS
 
 
 class SiteRegister(Model, frozen=True):
@@ -15,7 +16,7 @@ class SiteRegister(Model, frozen=True):
     id: ScopeId
     name: ShortText
     address: ShortText
-    time_zone: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_+/-]{1,64}\Z")]
+    time_zone: Annotated[str, Meta(pattern=rf"\A[A-Za-z0-9_+/-]{{1,{MAX_ZONE_CHARS}}}\Z")]
 
 
 def site_problems(register: SiteRegister) -> tuple[Problem, ...]:

@@ -230,7 +230,7 @@ async def _distrust(core: Core, burst: Burst, name: str, why: str) -> None:
         return
     if name in core.distrusted:
         burst.alarms.append(Alarm("base_unreadable", f"the relay sent {name} twice as it cannot be: {why}"))
-        core.session.leave("base_unreadable", f"{name}: {why}"[:200])
+        core.session.leave("base_unreadable", f"{name}: {why}")
         return
     core.distrusted.add(name)
     core.session.refuse(name)

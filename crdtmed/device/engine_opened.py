@@ -79,16 +79,8 @@ def hand_back(core: Core, name: str, statements: Sequence[bytes]) -> None:
     session = core.session
     if session is None:
         return
-    chunk: list[bytes] = []
-    size = 0
-    for data in statements:
-        if chunk and (size + len(data) > engine_revoked.CHUNK_BYTES or len(chunk) >= engine_revoked.CHUNK):
-            session.say(wire.HandBack(name, tuple(chunk)))
-            chunk, size = [], 0
-        chunk.append(data)
-        size += len(data) + 5
-    if chunk:
-        session.say(wire.HandBack(name, tuple(chunk)))
+    for chunk in engine_revoked.in_frames(statements):
+        session.say(wire.HandBack(name, chunk))
 
 
 def ask_a_digest(core: Core) -> None:

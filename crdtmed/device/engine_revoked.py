@@ -1,17 +1,21 @@
 """Out of service: the outbox goes into quarantine, and then everything is destroyed by whoever holds the keys."""
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from crdtmed.device.engine_bases import Burst
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import Alarm, Revoked
 from crdtmed.device.outbox import Phase
+from crdtmed.limits import (
+    MAX_HANDED_BYTES,
+    MAX_HANDED_STATEMENTS,
+)
 from crdtmed.signed import Forged, Revocation, unseal
 from crdtmed.wire import frames as wire
 
-CHUNK: Final = 500
-"""Statements in one frame of what is handed over or back."""
-CHUNK_BYTES: Final = 524_288
+_AROUND: Final = 5
+"""Bytes that a frame spends on one statement beside the statement itself, at most."""
 
 
 def revoked(core: Core, burst: Burst, frame: wire.Revoked) -> None:
@@ -43,7 +47,7 @@ def _disbelieved(core: Core, burst: Burst, code: str, says: str) -> None:
     """Nothing of it counts; but a conversation that it has closed to everything else would renew no lease any more."""
     burst.alarms.append(Alarm(code, says))
     if core.session is not None:
-        core.session.leave(code, says[:200])
+        core.session.leave(code, says)
 
 
 def handed_over(core: Core, burst: Burst) -> None:
@@ -76,14 +80,18 @@ def _chunks(core: Core) -> list[tuple[bytes, ...]]:
         (item for item in core.outbox.items.values() if item.phase is not Phase.JUDGED),
         key=lambda item: item.said.number,
     )
-    chunks: list[tuple[bytes, ...]] = []
+    return list(in_frames(item.said.signed.encoded for item in unsent))
+
+
+def in_frames(statements: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Statements that are handed over or back, in order, as many together as one frame takes."""
     chunk: list[bytes] = []
     size = 0
-    for item in unsent:
-        data = item.said.signed.encoded
-        if chunk and (size + len(data) > CHUNK_BYTES or len(chunk) >= CHUNK):
-            chunks.append(tuple(chunk))
+    for data in statements:
+        if chunk and (size + len(data) > MAX_HANDED_BYTES or len(chunk) >= MAX_HANDED_STATEMENTS):
+            yield tuple(chunk)
             chunk, size = [], 0
         chunk.append(data)
-        size += len(data) + 5
-    return [*chunks, tuple(chunk)] if chunk else chunks
+        size += len(data) + _AROUND
+    if chunk:
+        yield tuple(chunk)

@@ -21,10 +21,14 @@ from crdtmed.device.engine_types import Disconnected
 from crdtmed.device.outbox import back_off
 from crdtmed.device.session import Closed, Session, Stage
 from crdtmed.device.store_database import StoreError
-from crdtmed.limits import HANDSHAKE_TIMEOUT_MS, KEEPALIVE_MS, LAST_WORDS_MS, MAX_RELAY_FRAME_BYTES
+from crdtmed.limits import (
+    BURST_FRAMES,
+    HANDSHAKE_TIMEOUT_MS,
+    KEEPALIVE_MS,
+    LAST_WORDS_MS,
+    MAX_RELAY_FRAME_BYTES,
+)
 
-BURST: Final = 256
-"""Frames that are taken in at once, and that may wait to be."""
 CALM_S: Final = 0.05
 """So long nothing must have come before authors are verified in the background…"""
 CALM_LOOKS: Final = 20
@@ -76,7 +80,7 @@ def websocket(url: str) -> Dial:
             url,
             compression=None,
             max_size=MAX_RELAY_FRAME_BYTES,
-            max_queue=BURST,
+            max_queue=BURST_FRAMES,
             ping_interval=KEEPALIVE_MS / 1_000,
             ping_timeout=KEEPALIVE_MS / 1_000,
             open_timeout=HANDSHAKE_TIMEOUT_MS / 1_000,
@@ -144,7 +148,7 @@ async def _once(core: Core, dial: Dial) -> bool:
 async def _converse(core: Core, session: Session, transport: Transport) -> tuple[str, str, bool]:
     """Carries bytes both ways until the session ends; gives why.  Raises what the transport raises."""
     awake = asyncio.Event()
-    inbound: asyncio.Queue[bytes] = asyncio.Queue(BURST)
+    inbound: asyncio.Queue[bytes] = asyncio.Queue(BURST_FRAMES)
     before, core.wake = core.wake, awake.set
     reading = asyncio.create_task(_read(transport, inbound, awake))
     try:

@@ -10,7 +10,11 @@ from enum import Enum
 from typing import Final
 
 from crdtmed import keys
-from crdtmed.limits import MAX_SUBSCRIPTIONS_PER_FRAME
+from crdtmed.limits import (
+    MAX_LONG_TEXT_CHARS,
+    MAX_SHORT_TEXT_CHARS,
+    MAX_SUBSCRIPTIONS_PER_FRAME,
+)
 from crdtmed.signed import DigestOf, DocumentDigests, Forged, RelayKey, read
 from crdtmed.trust import Anchor, meet
 from crdtmed.wire import frames as wire
@@ -184,9 +188,9 @@ class Session:
             self._send(frame)
 
     def leave(self, code: str, says: str) -> None:
-        """Ends the conversation."""
+        """Ends the conversation; of words that are too many for a frame the relay is told the beginning."""
         if self.stage is not Stage.CLOSED:
-            self._send(wire.ByeRelay(code, says))
+            self._send(wire.ByeRelay(code[:MAX_SHORT_TEXT_CHARS], says[:MAX_LONG_TEXT_CHARS]))
             self.stage = Stage.CLOSED
             self.end = Closed(code, says, by_relay=False)
 
@@ -231,7 +235,7 @@ class Session:
         self._out.append(wire.encode_frame(frame))
 
     def _close(self, code: str, says: str) -> list[Event]:
-        self.leave(code, says[:200])
+        self.leave(code, says)
         return [Closed(code, says, by_relay=False)]
 
     def _greeted(self, frame: wire.ToDevice, now_ms: int) -> list[Event]:

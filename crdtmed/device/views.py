@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, TypeVar, cast
+from typing import TypeVar, cast
 
 from crdtmed.aggregates.conflict import Action, ConflictRegister, QuarantineRegister, Resolve
 from crdtmed.aggregates.content import Content, ContentError, decode_content, embedded
@@ -14,7 +14,10 @@ from crdtmed.device.engine import Engine
 from crdtmed.device.engine_subset import documents_of
 from crdtmed.device.engine_types import Standing
 from crdtmed.documents import DocumentKind, parse, patient
-from crdtmed.limits import LIVE_REGISTERS
+from crdtmed.limits import (
+    KEPT_VIEWS,
+    LIVE_REGISTERS,
+)
 from crdtmed.policies.server_authoritative import is_withdrawn
 from crdtmed.statement import BadStatement, Statement
 from crdtmed.statement import decode as decode_statement
@@ -22,9 +25,6 @@ from crdtmed.verdict import Status, Verdict
 
 R = TypeVar("R")
 T = TypeVar("T")
-
-KEPT_VIEWS: Final = 256
-"""Views that are kept until something in them changes."""
 
 
 @dataclass(frozen=True, slots=True)

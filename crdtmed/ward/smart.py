@@ -59,6 +59,7 @@ from crdtmed.aggregates.prescription_draft import (
     Supply,
     Timing,
 )
+from crdtmed.limits import MAX_REPEATS, MAX_SHORT_TEXT_CHARS
 from crdtmed.ward.eicu import canonical
 from crdtmed.ward.reading import Finding, Order, Reading, check_columns, check_rows
 
@@ -195,7 +196,7 @@ def timing_of(value: str, unit: str, sig: str) -> Timing | str:
     if rates and (len(rates) > 1 or stated != next(iter(rates))):
         return "contradicts_sig"
     needed = _PRN.search(sig)
-    reason = needed[1].strip()[:200] if needed else ""
+    reason = needed[1].strip()[:MAX_SHORT_TEXT_CHARS] if needed else ""
     return Timing(
         frequency=int(value),
         period="1",
@@ -210,14 +211,14 @@ def _supply(row: Mapping[str, str], site: str) -> Supply | str:
         return "blank"
     if not _WHOLE.match(row["Q"]) or int(row["Q"]) == 0:
         return "not_a_quantity"
-    if not _WHOLE.match(row["REFILLS"]) or int(row["REFILLS"]) > 99:
+    if not _WHOLE.match(row["REFILLS"]) or int(row["REFILLS"]) > MAX_REPEATS:
         return "not_repeats"
     return Supply(int(row["Q"]), COUNT_UNIT, int(row["REFILLS"]), site)
 
 
 def _read_row(line: int, row: Mapping[str, str], site: str) -> tuple[Order, list[Finding]]:
     groups: dict[Group, GroupValue] = {
-        Group.MEDICATION: Medication(f"rxnorm-{row['RxNorm']}", row["Name"][:200] or row["RxNorm"])
+        Group.MEDICATION: Medication(f"rxnorm-{row['RxNorm']}", row["Name"][:MAX_SHORT_TEXT_CHARS] or row["RxNorm"])
     }
     if row["SIG"]:
         groups[Group.INSTRUCTIONS] = Instructions(row["SIG"])

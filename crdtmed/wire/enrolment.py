@@ -10,12 +10,17 @@ import msgspec
 
 from crdtmed.codec import Undecodable, decoder, encode
 from crdtmed.ids import DeviceId
-from crdtmed.limits import MAX_CODE_CHARS, MAX_LONG_TEXT_CHARS, MAX_ROTATIONS, MAX_SIGNED_VALUE_BYTES
+from crdtmed.limits import (
+    MAX_CODE_CHARS,
+    MAX_ENROLLED_BYTES,
+    MAX_ENROLMENT_BYTES,
+    MAX_LONG_TEXT_CHARS,
+    MAX_ROTATIONS,
+    MAX_SIGNED_VALUE_BYTES,
+)
 from crdtmed.signed import Ms, PublicKey, SealingKey, Text
 
 ENROLMENT_PROOF_TAG: Final = b"crdtmed/enrolment/1"
-MAX_ENROLMENT_BYTES: Final = 4_096
-MAX_ENROLLED_BYTES: Final = 65_536
 CODE_NAME_CHARS: Final = 4
 CODE_SECRET_CHARS: Final = 8
 

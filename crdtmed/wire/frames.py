@@ -28,6 +28,7 @@ from crdtmed.codec import Undecodable, decoder, encode
 from crdtmed.compression import compress
 from crdtmed.ids import DeviceId, Ref, UserId
 from crdtmed.limits import (
+    MAX_CHALLENGES_ASKED,
     MAX_DOCUMENT_NAME_CHARS,
     MAX_DOCUMENTS_PER_FRAME,
     MAX_FRAME_BYTES,
@@ -121,7 +122,7 @@ class Request(_Frame, frozen=True, tag="request"):
 class AskChallenges(_Frame, frozen=True, tag="ask_challenges"):
     """Please give ``count`` challenges."""
 
-    count: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHALLENGES_ASKED)]
 
 
 class AskVerdicts(_Frame, frozen=True, tag="ask_verdicts"):

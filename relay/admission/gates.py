@@ -16,7 +16,12 @@ from crdtmed.aggregates.medication_administration import Administer, Correct
 from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import Hold, PrescriptionRegister, PrescriptionStatus, Stop
 from crdtmed.contract import KINDS, Carrier, Kind, Nature, needs_challenge
-from crdtmed.limits import AWAITS_MS
+from crdtmed.limits import (
+    AWAITS_MS,
+    KEPT_PLACES,
+    MAX_LONG_TEXT_CHARS,
+    MAX_SHORT_TEXT_CHARS,
+)
 from crdtmed.reasons import (
     AlreadyReentered,
     Awaits,
@@ -56,7 +61,7 @@ def wrong_document(port: FactsPort, submission: Submission) -> Reason | None:
     return None
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=KEPT_PLACES)
 def _belongs(kind: Kind, target: str, pushed: str | None) -> bool:
     if not documents.carries(kind, target) or documents.is_request(kind) != (pushed is None):
         return False
@@ -97,7 +102,7 @@ def content_invalid(port: FactsPort, submission: Submission) -> Reason | None:
 
 
 def _invalid(field: str, says: str) -> ContentInvalid:
-    return ContentInvalid(field[:200], says[:2_000])
+    return ContentInvalid(field[:MAX_SHORT_TEXT_CHARS], says[:MAX_LONG_TEXT_CHARS])
 
 
 def _quarantined(port: FactsPort, submission: Submission, ref: str) -> QuarantineRegister | None:

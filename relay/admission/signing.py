@@ -11,7 +11,10 @@ from crdtmed.aggregates.prescription import Amend, PrescriptionRegister, Resume,
 from crdtmed.aggregates.prescription import PrescriptionStatus as Standing
 from crdtmed.aggregates.prescription_draft import DraftStatus, DraftWrite, Group, Supply, authorised, incomplete
 from crdtmed.codec import encode
-from crdtmed.limits import MAX_CARDS
+from crdtmed.limits import (
+    MAX_CARDS,
+    MAX_LONG_TEXT_CHARS,
+)
 from crdtmed.reasons import (
     AlertsOpen,
     DraftChanged,
@@ -160,7 +163,7 @@ def knowledge_unavailable(port: FactsPort, it: Request, answer: KnowledgeAnswer 
     if answer is None:
         return None
     if answer.unavailable is not None:
-        return KnowledgeUnavailable(answer.unavailable[:2_000])
+        return KnowledgeUnavailable(answer.unavailable[:MAX_LONG_TEXT_CHARS])
     if len(answer.cards) > MAX_CARDS:
         return KnowledgeUnavailable(f"it raised {len(answer.cards)} cards, at most {MAX_CARDS} are read")
     return None

@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crdtmed import ids, keys, sealing
-from crdtmed.limits import ENROLMENT_ATTEMPTS, ENROLMENT_CODE_S, MAX_ROTATIONS
+from crdtmed.limits import (
+    ENROLMENT_ATTEMPTS,
+    ENROLMENT_CODE_S,
+    MAX_DRAWS,
+    MAX_ROTATIONS,
+)
 from crdtmed.signed import Certificate
 from crdtmed.trust import DEVICE, RELAY
 from crdtmed.wire.enrolment import (
     CODE_NAME_CHARS,
+    CODE_SECRET_CHARS,
     ENROLMENT_PROOF_TAG,
     Enrol,
     Enrolled,
@@ -29,8 +35,7 @@ from relay.identity.leases import Terms
 from relay.identity.rows import CodeRow, DeviceRow
 
 _CODE_BYTES: Final = 10
-_CODE_CHARS: Final = 12
-_DRAWS: Final = 16
+_CODE_CHARS: Final = CODE_NAME_CHARS + CODE_SECRET_CHARS
 
 CODE_WRONG: Final = NotEnrolled(
     "code_wrong", "the code is not known, was used, has expired, or was tried too often: ask the operator for a new one"
@@ -67,7 +72,7 @@ def give_code(db: Any, terms: Terms, sites: tuple[str, ...], now_ms: int, random
         if not rows.has_site(db, site):
             raise ValueError(f"there is no site {site!r}: add it first")
     rows.drop_codes(db, now_ms)
-    for _ in range(_DRAWS):
+    for _ in range(MAX_DRAWS):
         plain = ids.to_text(random(_CODE_BYTES))[:_CODE_CHARS]
         name, secret = plain[:CODE_NAME_CHARS], plain[CODE_NAME_CHARS:]
         if rows.code(db, name) is None:
@@ -175,7 +180,7 @@ def _add_device(db: Any, ring: Keyring, request: Enrol, sites: str, now_ms: int,
 
 
 def _new_device(db: Any, random: Callable[[int], bytes]) -> str:
-    for _ in range(_DRAWS):
+    for _ in range(MAX_DRAWS):
         device = ids.device_id(random(ids.DEVICE_BYTES))
         if rows.device(db, device) is None:
             return device

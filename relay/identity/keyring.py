@@ -15,7 +15,11 @@ import msgspec
 
 from crdtmed import keys, sealing
 from crdtmed.codec import Undecodable, decoder, encode
-from crdtmed.limits import MAX_PROTECTED_BYTES, MIN_PASSPHRASE_CHARS
+from crdtmed.limits import (
+    MAX_PROTECTED_BYTES,
+    MAX_SCOPE_ID_CHARS,
+    MIN_PASSPHRASE_CHARS,
+)
 
 PURPOSE: Final = "crdtmed/relay-secrets/1"
 _PLAIN: Final = b"crdtmed relay secrets, not protected by a passphrase\n"
@@ -31,7 +35,7 @@ class Secrets(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """
 
     identity: Secret
-    relay_name: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    relay_name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SCOPE_ID_CHARS)]
     relay: Secret
     master: Secret
     next_identity: Secret | None

@@ -11,6 +11,7 @@ from crdtmed.codec import encode
 from crdtmed.limits import (
     EMERGENCY_LEASE_HOURS,
     GRANT_HOURS,
+    MAX_EMERGENCY_LEASE_HOURS,
     MAX_GRANT_HOURS,
     MAX_OFFLINE_LEASE_HOURS,
     MIN_OFFLINE_LEASE_HOURS,
@@ -42,7 +43,7 @@ class Terms:
     def __post_init__(self) -> None:
         for name, least, most in (
             ("offline_lease_hours", MIN_OFFLINE_LEASE_HOURS, MAX_OFFLINE_LEASE_HOURS),
-            ("emergency_lease_hours", 0, MAX_OFFLINE_LEASE_HOURS),
+            ("emergency_lease_hours", 0, MAX_EMERGENCY_LEASE_HOURS),
             ("grant_hours", 1, MAX_GRANT_HOURS),
         ):
             if not least <= getattr(self, name) <= most:

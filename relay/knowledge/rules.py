@@ -16,7 +16,10 @@ from crdtmed.aggregates.elements import Quantity, decimal
 from crdtmed.aggregates.medication import MedicationRegister
 from crdtmed.aggregates.prescription import PrescriptionRegister, PrescriptionStatus, SignedGroups
 from crdtmed.aggregates.prescription_draft import Dose, Timing
-from crdtmed.limits import MAX_CARDS
+from crdtmed.limits import (
+    MAX_CARDS,
+    MAX_SHORT_TEXT_CHARS,
+)
 from relay.admission.facts import KnowledgeQuestion
 from relay.knowledge.snapshot import DoseCeiling, Snapshot
 from relay.knowledge.units import in_base
@@ -70,7 +73,7 @@ def _cards(snapshot: Snapshot, question: KnowledgeQuestion, medicine: Medication
     for other, entry in others:
         if entry is None or not entry.ingredients:
             name = other.groups.medication.display
-            says = f"The formulary names no ingredients of {name}"[:140] + ": it was not checked against this order"
+            says = _cut(f"The formulary names no ingredients of {name}", ": it was not checked against this order")
             yield _card(Severity.WARNING, "ingredients-unknown", says, snapshot.source, (other.id,))
         else:
             yield from _between(snapshot, medicine, entry, other.id)
@@ -89,10 +92,10 @@ def _allergies(snapshot: Snapshot, question: KnowledgeQuestion, medicine: Medica
         ]
         # To a class, a rule says how grave it is; where none does, it is taken for grave.
         if allergy.code in medicine.ingredients or (allergy.code in medicine.classes and not against):
-            says = f"Allergy recorded: {allergy.display}"[:200]
+            says = _cut(f"Allergy recorded: {allergy.display}")
             yield _card(Severity.CRITICAL, "allergy", says, snapshot.source, (allergy.code, medicine.code))
         elif not rules and allergy.code not in snapshot.ingredients:
-            says = f"No rule knows the recorded allergy {allergy.display}"[:150] + ": check it against the order"
+            says = _cut(f"No rule knows the recorded allergy {allergy.display}", ": check it against the order")
             yield _card(Severity.INFO, "allergy-unknown", says, snapshot.source, (allergy.code,))
         for rule in against:
             about = (allergy.code, medicine.code, rule.summary)
@@ -125,7 +128,7 @@ def _ceiling(
     limit = f"{rule.per_day.value} {rule.per_day.unit} of {rule.ingredient}"
     amount = _amount(medicine, question.order, ceiling[1])
     if amount is None:
-        says = f"The dose could not be held against the daily limit of {limit}"[:185] + ": check it"
+        says = _cut(f"The dose could not be held against the daily limit of {limit}", ": check it")
         about = (rule.ingredient, medicine.code, limit)
         yield _card(Severity.WARNING, "dose-not-comparable", says, snapshot.source, about)
     elif amount > ceiling[0]:
@@ -139,13 +142,13 @@ def _ceiling(
             continue
         more = _amount(entry, other.groups, ceiling[1])
         if more is None:
-            says = f"Another order has {rule.ingredient} in a dose that could not be counted"[:185] + ": check it"
+            says = _cut(f"Another order has {rule.ingredient} in a dose that could not be counted", ": check it")
             yield _card(Severity.WARNING, "dose-not-comparable", says, snapshot.source, (rule.ingredient, other.id))
         else:
             total += more
             counted.append(other.id)
     if counted and total > ceiling[0]:
-        says = f"Together with other orders in force: {rule.summary}"[:200]
+        says = _cut(f"Together with other orders in force: {rule.summary}")
         named = (rule.ingredient, medicine.code, rule.summary, *sorted(counted))
         yield _card(rule.severity, "dose-ceiling", says, snapshot.source, named, rule.detail)
 
@@ -199,6 +202,11 @@ def _at_rate(timing: Timing, times: int, period: Quantity) -> int:
     """
     days = _days(period)
     return _most(times, period) if days < 1 or timing.times or timing.as_needed else ceil(times / days)
+
+
+def _cut(says: str, step: str = "") -> str:
+    """What a card says, as much of it as its one line holds, and whole what to do."""
+    return says[: MAX_SHORT_TEXT_CHARS - len(step)] + step
 
 
 def _card(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from crdtmed.aggregates.conflict import ConflictRegister, QuarantineRegister
 from crdtmed.aggregates.content import ContentError, decode_content
+from crdtmed.clock import Stamp, milliseconds
 from crdtmed.contract import KINDS, Kind
 from crdtmed.ids import split_ref
 from crdtmed.reasons import code_of
@@ -43,7 +44,7 @@ def conflicts(office: Office, every: bool = False) -> list[Report]:
         for document, value in standing_registers(office.record, "conflict")
         if isinstance(value, ConflictRegister) and (every or value.open)
     ]
-    return sorted(found, key=lambda it: (str(it["received_at"]), str(it["ref"]), str(it["document"])))
+    return sorted(found, key=lambda it: (it["received_at"], it["ref"], it["document"]))
 
 
 def quarantine(office: Office) -> list[Report]:
@@ -99,7 +100,7 @@ def audit(office: Office, asked: Asked) -> Iterator[Report]:
             "document": said.document,
             "patient": patient,
             "number": said.number,
-            "said_at": said.stamp >> 16,
+            "said_at": milliseconds(Stamp(said.stamp)),
             "received_at": row.received_at,
             "verdict": verdict.status.value,
             "reason": verdict.code,

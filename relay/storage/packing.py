@@ -15,7 +15,11 @@ from typing import Final
 from crdtmed.compression import BadCompression, compress, decompress
 from crdtmed.ids import ref, split_ref
 from crdtmed.keys import SIGNATURE_BYTES
-from crdtmed.limits import MAX_RELAY_UPDATE_BYTES, MAX_STATEMENT_BYTES
+from crdtmed.limits import (
+    MAX_RELAY_UPDATE_BYTES,
+    MAX_STATEMENT_BYTES,
+    MAX_WORDS_BYTES,
+)
 from crdtmed.statement import VERSION, SignedStatement
 
 _BODY: Final = 0x9B
@@ -29,7 +33,6 @@ _KINDS: Final = 0x20
 """Every kind is less; compressed bytes begin with this or more."""
 _LIKE: Final = b"\x1f"
 """No kind, and less than what compressed bytes begin with."""
-MAX_WORDS_BYTES: Final = 1_024
 _WINDOW: Final = 11
 """Bits: 2 KB, so that a statement like the words reaches all of them."""
 _CLOSE: Final = 64

@@ -23,6 +23,9 @@ from crdtmed.keys import SoftwareSigner
 from crdtmed.limits import (
     ENROLMENT_ATTEMPTS,
     HANDSHAKE_TIMEOUT_MS,
+    HIGH_WATER_BYTES,
+    MAX_ENROLLING,
+    MAX_ENROLMENT_BYTES,
     MAX_HANDSHAKE_FRAME_BYTES,
     MAX_QUESTIONS,
     MAX_UNAUTHENTICATED_CONNECTIONS,
@@ -30,16 +33,19 @@ from crdtmed.limits import (
 from crdtmed.sealing import wiped_body
 from crdtmed.verdict import Status, decode_verdict
 from crdtmed.wire import frames
-from crdtmed.wire.enrolment import MAX_ENROLMENT_BYTES, Enrolled, NotEnrolled, encode_message, read_answer
+from crdtmed.wire.enrolment import (
+    Enrolled,
+    NotEnrolled,
+    encode_message,
+    read_answer,
+)
 from relay import app, hub, quarantine
-from relay.app import MAX_ENROLLING
 from relay.batch import Batch
 from relay.identity import enrolment, revocation
 from relay.jobs import Write
 from relay.own_documents import write_directory
 from relay.reading import Reader
 from relay.service import Service
-from relay.socket import HIGH_WATER
 from tests.attacks.ward import DRAFTS, HOUR, date_of, given, refused, unharmed, verdict_of, ward
 from tests.relay.probe import PATIENCE_S, Ended, Probe
 from tests.relay.world import seeded
@@ -221,7 +227,7 @@ def test_a_stranger_who_pings_and_never_reads_is_not_read_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each ping is answered, and what answers it waits in the relay's memory."""
-    monkeypatch.setattr(hub, "SEND_BUDGET_BYTES", 2 * HIGH_WATER)
+    monkeypatch.setattr(hub, "SEND_BUDGET_BYTES", 2 * HIGH_WATER_BYTES)
     ping = b"\x89\xfd\x00\x00\x00\x00" + bytes(125)
 
     async def run() -> None:
@@ -310,7 +316,7 @@ def test_who_reads_no_verdicts_is_let_go_before_they_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The verdict on an id that was used before brings what was said under it, however little is said now."""
-    monkeypatch.setattr(hub, "MAX_WAITING_BYTES", 8 * HIGH_WATER)
+    monkeypatch.setattr(hub, "MAX_WAITING_BYTES", 8 * HIGH_WATER_BYTES)
 
     async def run() -> None:
         async with ward(tmp_path) as (_, port, (attacker, other), service), Probe(attacker, port) as probe:

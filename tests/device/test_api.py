@@ -27,7 +27,14 @@ from crdtmed.device.pharmacy import ScannedPack
 from crdtmed.device.replicas import fresh
 from crdtmed.device.site_view import _stock
 from crdtmed.device.store import BaseRow
-from crdtmed.device.views import KEPT_VIEWS, Registers, Waiting, age_of, kept, waiting_in
+from crdtmed.device.views import (
+    Registers,
+    Waiting,
+    age_of,
+    kept,
+    waiting_in,
+)
+from crdtmed.limits import KEPT_VIEWS
 from crdtmed.reasons import StockShort
 from crdtmed.verdict import Status, Verdict
 from tests.device.world import P1, Device, administer, run

@@ -29,9 +29,9 @@ from crdtmed.device.files import DeviceFiles
 from crdtmed.device.keyfile import SoftwareKeys, new_keys
 from crdtmed.device.lease import Held, at_start, state
 from crdtmed.leasing import Open, Reading
+from crdtmed.limits import MAX_ENROLLED_BYTES
 from crdtmed.signed import Certificate, Lease, read, seal
 from crdtmed.wire.enrolment import (
-    MAX_ENROLLED_BYTES,
     Enrolled,
     NotEnrolled,
     encode_message,

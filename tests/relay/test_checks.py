@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmed.codec import encode
+from crdtmed.limits import MAX_AUTOMATIC
 from relay.checks import (
     MAX_FRAME_BYTES,
     SHARE,
@@ -25,7 +26,9 @@ from relay.checks import (
 )
 from relay.items import HandBack, Push
 from relay.jobs import Judge, take, to_judge, unchecked, verified, verified_elsewhere
-from relay.verifiers import MAX_AUTOMATIC, how_many
+from relay.verifiers import (
+    how_many,
+)
 from tests.relay.world import Tablet, World
 
 DRAFTS = "patient/p1/drafts"

@@ -5,19 +5,19 @@ Some histories are played with limits so small that they are always in force.
 
 from typing import TYPE_CHECKING
 
-from crdtmed.device.views import KEPT_VIEWS
 from crdtmed.limits import (
+    KEPT_VIEWS,
     MAX_CHALLENGES,
     MAX_CONNECTIONS,
     MAX_FRAME_BYTES,
     MAX_INBOX_BYTES,
     MAX_INBOX_ENTRIES,
+    MAX_NOTES,
     MAX_OUTBOX_STATEMENTS,
     MAX_PUSHES_IN_FLIGHT,
     MAX_SUBSCRIPTIONS,
     MAX_UNAUTHENTICATED_CONNECTIONS,
 )
-from relay.hub import NOTES
 
 if TYPE_CHECKING:
     from relay.jobs import Judge
@@ -47,7 +47,7 @@ def _relay(it: "History") -> None:
         "subscribers": (len(hub.fanout.at), len(hub.connections)),
         "subscriptions": (max((len(at) for at in hub.fanout.at.values()), default=0), MAX_SUBSCRIPTIONS),
         "bytes to be judged": (hub.inbox_bytes, MAX_INBOX_BYTES + MAX_FRAME_BYTES * len(hub.connections)),
-        "notes": (len(hub.notes), NOTES),
+        "notes": (len(hub.notes), MAX_NOTES),
         "challenges": (max((len(one._challenges) for one in sessions), default=0), MAX_CHALLENGES),
         "pushes in flight": (max((one.in_flight for one in sessions), default=0), MAX_PUSHES_IN_FLIGHT),
         "documents": (len(live.documents), it.plan.live_documents),

@@ -13,6 +13,7 @@ from random import Random
 from typing import Final
 from unittest.mock import patch
 
+from crdtmed.limits import MAX_OPEN
 from relay import checks, pace
 from relay.checks import Cutter, answer
 
@@ -32,7 +33,7 @@ class Help:
     questions: int
 
 
-ALONE: Final = Help(0, 0.0, pace.FEW, pace.MANY, checks.SHARE, checks.MAX_OPEN)
+ALONE: Final = Help(0, 0.0, pace.FEW, pace.MANY, checks.SHARE, MAX_OPEN)
 """Nobody helps."""
 
 
@@ -45,7 +46,7 @@ def drawn(seed: int) -> Help:
         random.choice((pace.FEW, 1, 0, 0)),
         random.choice((pace.MANY, 2, 4)),
         random.choice((checks.SHARE, 1, 2)),
-        random.choice((checks.MAX_OPEN, 1, 2)),
+        random.choice((MAX_OPEN, 1, 2)),
     )
 
 

@@ -9,9 +9,15 @@ from collections.abc import Callable, Sequence
 import pytest
 import uvloop
 
+from crdtmed.limits import MAX_OPEN
 from crdtmed.verdict import Status
 from relay import pace, verifiers
-from relay.checks import MAX_OPEN, SHARE, Check, Part, check_here
+from relay.checks import (
+    SHARE,
+    Check,
+    Part,
+    check_here,
+)
 from relay.verifiers import ANSWER_S
 from tests.relay.probe import Ended, Probe
 from tests.relay.service.conftest import Running

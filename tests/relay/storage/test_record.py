@@ -18,10 +18,10 @@ from crdtmed.aggregates.stock_item import Movement, MovementType
 from crdtmed.codec import encode
 from crdtmed.compression import compress
 from crdtmed.contract import Kind
+from crdtmed.limits import MAX_WORDS_BYTES
 from crdtmed.statement import BadStatement, decode
 from relay.storage.migrations import LATEST, SchemaTooNew, migrate, version
 from relay.storage.packing import (
-    MAX_WORDS_BYTES,
     pack,
     pack_update,
     raw_id,
