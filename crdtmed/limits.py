@@ -10,6 +10,8 @@ from typing import Final
 # Identifiers and texts, in characters.
 MAX_SCOPE_ID_CHARS: Final = 32
 MAX_DOCUMENT_NAME_CHARS: Final = 64
+MAX_RELAY_NAME_CHARS: Final = 64
+"""The name of a relay's key: the settings' name, and from the first rotation on a number behind it."""
 MAX_KEY_CHARS: Final = 120
 MAX_GRANT_ID_CHARS: Final = 64
 MAX_USER_ID_CHARS: Final = 32

@@ -17,7 +17,7 @@ from crdtmed import keys, sealing
 from crdtmed.codec import Undecodable, decoder, encode
 from crdtmed.limits import (
     MAX_PROTECTED_BYTES,
-    MAX_SCOPE_ID_CHARS,
+    MAX_RELAY_NAME_CHARS,
     MIN_PASSPHRASE_CHARS,
 )
 
@@ -35,7 +35,7 @@ class Secrets(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """
 
     identity: Secret
-    relay_name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SCOPE_ID_CHARS)]
+    relay_name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_RELAY_NAME_CHARS)]
     relay: Secret
     master: Secret
     next_identity: Secret | None
@@ -120,7 +120,7 @@ def write_secrets(
 ) -> None:
     """Writes the file, whole or not at all, for its owner only; raises `KeyringError`.
 
-    An existing file is replaced only where ``replace`` says so.
+    An existing file is replaced only where ``replace`` says so, and never by one that could not be read again.
     """
     if passphrase is not None and len(passphrase) < MIN_PASSPHRASE_CHARS:
         raise KeyringError("weak_passphrase", f"a passphrase has at least {MIN_PASSPHRASE_CHARS} characters")
@@ -128,10 +128,15 @@ def write_secrets(
         raise KeyringError(
             "exists", f"{path.name} is there already, and without it no device knows this relay any more"
         )
-    data = _PLAIN + encode(secrets)
+    plain = encode(secrets)
+    try:
+        _decode(plain)
+    except Undecodable as error:
+        raise KeyringError("malformed", f"{path.name} would not be read again: {error}; it stays as it was") from None
+    data = _PLAIN + plain
     if passphrase is not None:
         salt, nonce = random_bytes(sealing.SALT_BYTES), random_bytes(sealing.NONCE_BYTES)
-        data = sealing.protect(encode(secrets), passphrase, PURPOSE, salt=salt, nonce=nonce, cost=cost)
+        data = sealing.protect(plain, passphrase, PURPOSE, salt=salt, nonce=nonce, cost=cost)
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

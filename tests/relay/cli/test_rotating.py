@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from crdtmed.limits import MAX_SCOPE_ID_CHARS
 from relay.identity.keyring import open_secrets
 from relay.identity.leases import RotationPending
 from relay.operator import rotating
@@ -104,3 +105,12 @@ def test_a_running_relay_is_not_rotated_under(tmp_path: Path) -> None:
                 rotate(settings)
     with open_office(settings) as office:
         assert fingerprint(office.identity.ring.identity.public) == before
+
+
+def test_a_relay_with_the_longest_name_that_it_may_have_is_rotated_and_runs_on(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, name="a" * MAX_SCOPE_ID_CHARS)
+    make_relay(settings)
+    for number in (2, 3):
+        assert rotate_relay(settings)["relay"] == f"{settings.name}-{number}"
+    with open_office(settings) as office:
+        assert office.identity.ring.relay_name == f"{settings.name}-3"

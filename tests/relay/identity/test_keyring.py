@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from crdtmed.limits import MAX_RELAY_NAME_CHARS
 from crdtmed.sealing import Cost
 from relay.identity import directory
 from relay.identity.keyring import (
@@ -84,6 +85,15 @@ def test_a_file_is_never_overwritten_by_accident_nor_under_a_weak_passphrase(tmp
     assert open_secrets(path, PHRASE) == other
     assert other.identity == secrets.identity
     assert other.relay != secrets.relay
+
+
+def test_what_could_not_be_read_again_never_takes_the_place_of_what_can(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    secrets = written(path, None)
+    for name in ("", "n" * (MAX_RELAY_NAME_CHARS + 1)):
+        with pytest.raises(KeyringError, match="malformed"):
+            write_secrets(path, with_relay_key(secrets, name, seeded(4)), None, seeded(3), replace=True)
+    assert open_secrets(path, None) == secrets
 
 
 def test_no_secret_shows_when_something_is_printed() -> None:
