@@ -214,9 +214,8 @@ def _fields(of: Shown, indent: str) -> Iterable[str]:
 
 
 def _table(rows: Sequence[Shown]) -> Iterable[str]:
-    known = max(
-        rows, key=len
-    )  # a row about which nothing is known yet has fewer columns, and must not hide the others'
+    # A row about which nothing is known yet has fewer columns, and must not hide the others'.
+    known = max(rows, key=len)
     names = [name for name in known if any(row.get(name) not in (None, [], "") for row in rows)]
     cells = [[name.replace("_", " ") for name in names], *([_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[place]) for line in cells) for place in range(len(names))]

@@ -16,12 +16,7 @@ from typing import Final
 
 from crdtmed.contract import KINDS, Carrier, Kind, Policy
 from crdtmed.ids import is_scope_id
-from crdtmed.limits import (
-    KEPT_NAMES,
-    MAX_DOCUMENT_NAME_CHARS,
-    MAX_SCOPE_ID_CHARS,
-    SEGMENT_GRACE_MS,
-)
+from crdtmed.limits import KEPT_NAMES, MAX_DOCUMENT_NAME_CHARS, MAX_SCOPE_ID_CHARS, SEGMENT_GRACE_MS
 from crdtmed.updates import Root
 
 MAX_TARGET_CHARS: Final = MAX_SCOPE_ID_CHARS + len("patient//drafts")

@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from crdtmed.limits import (
-    MAX_LONG_TEXT_CHARS,
-    MAX_LOT_CHARS,
-)
+from crdtmed.limits import MAX_LONG_TEXT_CHARS, MAX_LOT_CHARS
 
 if TYPE_CHECKING:
     from biip.gs1_application_identifiers import GS1ApplicationIdentifier

@@ -11,11 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from crdtmed.limits import (
-    KEPT_IDS,
-    MAX_GRANT_ID_CHARS,
-    MAX_USER_ID_CHARS,
-)
+from crdtmed.limits import KEPT_IDS, MAX_GRANT_ID_CHARS, MAX_USER_ID_CHARS
 
 DEVICE_BYTES: Final = 5
 STATEMENT_ID_BYTES: Final = 10

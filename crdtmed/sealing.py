@@ -18,12 +18,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from crdtmed.codec import Undecodable, decoder, encode
 from crdtmed.ids import DeviceId, UserId
-from crdtmed.limits import (
-    MAX_LANES,
-    MAX_MEMORY_KIB,
-    MAX_PASSES,
-    MAX_PROTECTED_BYTES,
-)
+from crdtmed.limits import MAX_LANES, MAX_MEMORY_KIB, MAX_PASSES, MAX_PROTECTED_BYTES
 
 KEY_BYTES: Final = 32
 SALT_BYTES: Final = 16

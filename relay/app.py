@@ -15,18 +15,8 @@ from starlette.routing import BaseRoute, Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crdtmed.codec import encode
-from crdtmed.limits import (
-    ENROLMENT_TIMEOUT_S,
-    MAX_ENROLLING,
-    MAX_ENROLMENT_BYTES,
-)
-from crdtmed.wire.enrolment import (
-    BadEnrolment,
-    Enrol,
-    Enrolled,
-    NotEnrolled,
-    read_enrol,
-)
+from crdtmed.limits import ENROLMENT_TIMEOUT_S, MAX_ENROLLING, MAX_ENROLMENT_BYTES
+from crdtmed.wire.enrolment import BadEnrolment, Enrol, Enrolled, NotEnrolled, read_enrol
 from relay.batch import Batch
 from relay.own_documents import write_directory
 from relay.service import Service

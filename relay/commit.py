@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from crdtmed.documents import Document, open_segments
-from crdtmed.limits import LARGE_BYTES, MAX_CLIENTS_PER_DOCUMENT, MAX_RELAY_UPDATE_BYTES
+from crdtmed.limits import LARGE_BYTES, MAX_CLIENTS_PER_DOCUMENT
 from crdtmed.reasons import SegmentClosed
 from crdtmed.statement import same
 from crdtmed.updates import ArrayInsert, DeviceUpdate, tombstoned
 from crdtmed.verdict import Status, Verdict, encode_verdict
+from relay.admission.room import large
+from relay.applying import apply
 from relay.batch import Batch
 from relay.handing_back import hand_back
 from relay.identity.port import Identity, RandomBytes
@@ -107,15 +109,7 @@ def _finish(batch: Batch) -> None:
             batch.record.keep_snapshot(live.id, snapshot, live.position, COMPACT_AFTER // 2)
             live.unfolded = 0
             if len(snapshot) > LARGE_BYTES:
-                _large(batch, name, len(snapshot))
-
-
-def _large(batch: Batch, name: str, size: int) -> None:
-    """Tells the operator of a document that grows out of its limit, once."""
-    if batch.note("large", name) is None:
-        batch.record.put_note("large", name, b"")
-        says = f"{name} has {size} bytes, and at {MAX_RELAY_UPDATE_BYTES} no device takes it any more"
-        batch.alarm("document_large", "", f"{says}; let another take its place before then")
+                apply(batch, tuple(large(batch, name, len(snapshot))))
 
 
 def _notice_others(record: Record, live: Live) -> bool:

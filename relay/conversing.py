@@ -240,32 +240,15 @@ def _digest(hub: Hub, connection: Connection, document: str) -> None:
 
 
 def _write(hub: Hub, connection: Connection, run: Callable[[Batch], Any], then: Callable[[Any], None]) -> None:
-    def failed(error: Exception) -> None:
-        connection.asked -= 1
-        _undone(hub, connection, error)
-
-    hub.writes.append(Write(run, _under_way(hub, connection, then), failed))
+    hub.writes.append(Write(run, _under_way(hub, connection, then), _in_vain(hub, connection, _undone)))
 
 
 def _read(hub: Hub, connection: Connection, run: Callable[[Reader], Any], then: Callable[[Any], None]) -> None:
-    def failed(error: Exception) -> None:
-        connection.asked -= 1
-        unread(hub, connection, error)
-
-    hub.reads.append(Read(run, _under_way(hub, connection, then), failed))
+    hub.reads.append(Read(run, _under_way(hub, connection, then), _in_vain(hub, connection, unread)))
 
 
 def _slow(hub: Hub, connection: Connection, run: Callable[[], Any], then: Callable[[Any], None]) -> None:
-    def failed(error: Exception) -> None:
-        connection.asked -= 1
-        _undone(hub, connection, error)
-
-    hub.slow.append(Slow(run, _under_way(hub, connection, then), failed))
-
-
-def _undone(hub: Hub, connection: Connection, error: Exception) -> None:
-    """What a device asked for was not done: it connects anew and asks again."""
-    hub.close(connection, "not_committed", f"the relay could not do that ({type(error).__name__}): try again")
+    hub.slow.append(Slow(run, _under_way(hub, connection, then), _in_vain(hub, connection, _undone)))
 
 
 def _under_way(hub: Hub, connection: Connection, then: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -277,6 +260,23 @@ def _under_way(hub: Hub, connection: Connection, then: Callable[[Any], None]) ->
         _answered(hub, connection)
 
     return done
+
+
+def _in_vain(
+    hub: Hub, connection: Connection, ends: Callable[[Hub, Connection, Exception], None]
+) -> Callable[[Exception], None]:
+    """The same part where it fails: it is under way no more, and ``ends`` says why the conversation is over."""
+
+    def failed(error: Exception) -> None:
+        connection.asked -= 1
+        ends(hub, connection, error)
+
+    return failed
+
+
+def _undone(hub: Hub, connection: Connection, error: Exception) -> None:
+    """What a device asked for was not done: it connects anew and asks again."""
+    hub.close(connection, "not_committed", f"the relay could not do that ({type(error).__name__}): try again")
 
 
 def unread(hub: Hub, connection: Connection, error: Exception) -> None:

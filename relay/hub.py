@@ -29,16 +29,7 @@ from relay.identity.port import Identity, RandomBytes
 from relay.items import HandBack, Outcome, Push, Request, Spoken
 from relay.jobs import Ask, Judge, Read, Slow, Write, to_judge
 from relay.session import Session, State
-from relay.session_events import (
-    Authenticated,
-    Closed,
-    Event,
-    Pushed,
-    Requested,
-    Said,
-    Unwanted,
-    Wanted,
-)
+from relay.session_events import Authenticated, Closed, Event, Pushed, Requested, Said, Unwanted, Wanted
 
 ASKING: Final = frozenset({Kind.SIGN, Kind.AMEND, Kind.RESUME})
 

@@ -10,7 +10,7 @@ from crdtmed.contract import Kind, Nature
 from crdtmed.documents import DocumentKind, parse
 from crdtmed.limits import MAX_QUARANTINE_PER_DEVICE
 from crdtmed.statement import SignedStatement, same, verify
-from relay.admission.conflicts import unlisted
+from relay.admission.room import listed
 from relay.applying import apply
 from relay.batch import Batch
 from relay.session_statements import content_of
@@ -60,10 +60,7 @@ def quarantine(batch: Batch, signed: SignedStatement) -> bool:
         register = QuarantineRegister(
             statement.ref, statement.kind, signed.encoded, statement.device, batch.now_ms, open=True
         )
-        if batch.is_full(home):
-            apply(batch, tuple(unlisted(batch, home, statement.device)))
-        else:
-            batch.put(home, register)
+        apply(batch, tuple(listed(batch, home, register, statement.device)))
     return True
 
 

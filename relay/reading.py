@@ -15,11 +15,7 @@ import msgspec
 from crdtmed.aggregates.patient import care_sites_of
 from crdtmed.aggregates.prescription import PrescriptionRegister
 from crdtmed.documents import BadName, Document, DocumentKind, map_digest, parse
-from crdtmed.limits import (
-    BASE_CACHE_BYTES,
-    KEPT_DIGESTS,
-    MAX_CATCH_UP_UPDATES,
-)
+from crdtmed.limits import BASE_CACHE_BYTES, KEPT_DIGESTS, MAX_CATCH_UP_UPDATES
 from crdtmed.signed import Certificate, DigestOf, DocumentDigest, DocumentDigests, Revocation, seal
 from crdtmed.updates import Root, read_relay_update
 from crdtmed.wire.frames import BaseState, Run, Want

@@ -16,12 +16,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from crdtmed.limits import (
-    HIGH_WATER_BYTES,
-    KEEPALIVE_MS,
-    LOW_WATER_BYTES,
-    MAX_FRAME_BYTES,
-)
+from crdtmed.limits import HIGH_WATER_BYTES, KEEPALIVE_MS, LOW_WATER_BYTES, MAX_FRAME_BYTES
 from relay.connection import Connection
 from relay.messages import Messages
 from relay.service import Service

@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from crdtmed.limits import MAX_AUTOMATIC, MAX_OPEN
-from relay.checks import (
-    Check,
-    Garbled,
-    Line,
-    Part,
-    next_share,
-    next_unasked,
-)
+from relay.checks import Check, Garbled, Line, Part, next_share, next_unasked
 from relay.logs import event
 
 RESTARTS: Final = 8

@@ -9,13 +9,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdtmed.compression import (
-    MIN_BYTES,
-    BadCompression,
-    compress,
-    decompress,
-    size_of,
-)
+from crdtmed.compression import MIN_BYTES, BadCompression, compress, decompress, size_of
 from crdtmed.dictionary import DICTIONARY, WORDS
 from crdtmed.limits import MAX_RATIO
 

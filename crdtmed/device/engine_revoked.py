@@ -7,10 +7,7 @@ from crdtmed.device.engine_bases import Burst
 from crdtmed.device.engine_core import Core
 from crdtmed.device.engine_types import Alarm, Revoked
 from crdtmed.device.outbox import Phase
-from crdtmed.limits import (
-    MAX_HANDED_BYTES,
-    MAX_HANDED_STATEMENTS,
-)
+from crdtmed.limits import MAX_HANDED_BYTES, MAX_HANDED_STATEMENTS
 from crdtmed.signed import Forged, Revocation, unseal
 from crdtmed.wire import frames as wire
 

@@ -13,12 +13,7 @@ from crdtmed.device.lease import Held, Holder, keep, receive, settle
 from crdtmed.device.pin import create_attempts
 from crdtmed.ids import DeviceId
 from crdtmed.leasing import NO_MARK, OldLease, Reading
-from crdtmed.limits import (
-    ENROLMENT_TIMEOUT_S,
-    MAX_ENROLLED_BYTES,
-    MAX_SIGNED_VALUE_BYTES,
-    MAX_URL_CHARS,
-)
+from crdtmed.limits import ENROLMENT_TIMEOUT_S, MAX_ENROLLED_BYTES, MAX_SIGNED_VALUE_BYTES, MAX_URL_CHARS
 from crdtmed.sealing import CannotOpen
 from crdtmed.signed import Certificate, Forged, Text, unseal
 from crdtmed.trust import Anchor, NotForHere

@@ -21,13 +21,7 @@ from crdtmed.device.engine_types import Disconnected
 from crdtmed.device.outbox import back_off
 from crdtmed.device.session import Closed, Session, Stage
 from crdtmed.device.store_database import StoreError
-from crdtmed.limits import (
-    BURST_FRAMES,
-    HANDSHAKE_TIMEOUT_MS,
-    KEEPALIVE_MS,
-    LAST_WORDS_MS,
-    MAX_RELAY_FRAME_BYTES,
-)
+from crdtmed.limits import BURST_FRAMES, HANDSHAKE_TIMEOUT_MS, KEEPALIVE_MS, LAST_WORDS_MS, MAX_RELAY_FRAME_BYTES
 
 CALM_S: Final = 0.05
 """So long nothing must have come before authors are verified in the background…"""

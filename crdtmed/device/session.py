@@ -10,11 +10,7 @@ from enum import Enum
 from typing import Final
 
 from crdtmed import keys
-from crdtmed.limits import (
-    MAX_LONG_TEXT_CHARS,
-    MAX_SHORT_TEXT_CHARS,
-    MAX_SUBSCRIPTIONS_PER_FRAME,
-)
+from crdtmed.limits import MAX_LONG_TEXT_CHARS, MAX_SHORT_TEXT_CHARS, MAX_SUBSCRIPTIONS_PER_FRAME
 from crdtmed.signed import DigestOf, DocumentDigests, Forged, RelayKey, read
 from crdtmed.trust import Anchor, meet
 from crdtmed.wire import frames as wire

@@ -14,10 +14,7 @@ from crdtmed.device.engine import Engine
 from crdtmed.device.engine_subset import documents_of
 from crdtmed.device.engine_types import Standing
 from crdtmed.documents import DocumentKind, parse, patient
-from crdtmed.limits import (
-    KEPT_VIEWS,
-    LIVE_REGISTERS,
-)
+from crdtmed.limits import KEPT_VIEWS, LIVE_REGISTERS
 from crdtmed.policies.server_authoritative import is_withdrawn
 from crdtmed.statement import BadStatement, Statement
 from crdtmed.statement import decode as decode_statement

@@ -17,6 +17,7 @@ from crdtmed.verdict import Status
 from relay.admission import claim
 from relay.admission.effects import Alarm, Awaiting, Decision, Effect, Note, Put, Withdraw, also
 from relay.admission.facts import FactsPort, Submission
+from relay.admission.room import listed
 
 IN_FORCE: Final = (PrescriptionStatus.ACTIVE, PrescriptionStatus.ON_HOLD)
 """The statuses in which a prescription stands in its site's queue while something is left to dispense."""
@@ -100,22 +101,11 @@ def _kept(port: FactsPort, submission: Submission, register: ConflictRegister) -
         yield Note("variant", f"{register.ref}/{sha256(register.statement).hexdigest()}", register.statement)
         homes = ()
     for home in homes:
-        if port.is_full(home):
-            yield from unlisted(port, home, submission.statement.device)
-        else:
-            yield Put(home, register)
+        yield from listed(port, home, register, submission.statement.device)
     unknown = register.patient is not None and port.register(f"patient/{register.patient}", "patient") is None
     if unknown or not _homes(register):
         says = f"{register.kind.label} {register.ref} is in conflict ({code_of(register.reason)}) where nobody looks"
         yield Alarm("conflict_unseen", submission.statement.device, says)
-
-
-def unlisted(port: FactsPort, home: str, device: str) -> Iterable[Effect]:
-    """That a document lists nothing more: the operator is told once, of the device that came first."""
-    if port.note("full", home) is None:
-        yield Note("full", home, b"")
-        says = f"{home} is full: what comes into conflict there, or is quarantined, is on record and listed no more"
-        yield Alarm("document_full", device, f"{says}; see whether a device fills it, and revoke that")
 
 
 def _taken(port: FactsPort, home: str, register: ConflictRegister) -> bool:

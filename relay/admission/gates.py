@@ -16,12 +16,7 @@ from crdtmed.aggregates.medication_administration import Administer, Correct
 from crdtmed.aggregates.patient import PatientRegister
 from crdtmed.aggregates.prescription import Hold, PrescriptionRegister, PrescriptionStatus, Stop
 from crdtmed.contract import KINDS, Carrier, Kind, Nature, needs_challenge
-from crdtmed.limits import (
-    AWAITS_MS,
-    KEPT_PLACES,
-    MAX_LONG_TEXT_CHARS,
-    MAX_SHORT_TEXT_CHARS,
-)
+from crdtmed.limits import AWAITS_MS, KEPT_PLACES, MAX_LONG_TEXT_CHARS, MAX_SHORT_TEXT_CHARS
 from crdtmed.reasons import (
     AlreadyReentered,
     Awaits,

@@ -8,14 +8,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from crdtmed.aggregates.reconciliation_session import (
-    Complete,
-    Open,
-    Record,
-    SessionItem,
-    SessionRegister,
-    recorded,
-)
+from crdtmed.aggregates.reconciliation_session import Complete, Open, Record, SessionItem, SessionRegister, recorded
 from crdtmed.aggregates.reconciliation_session import SessionStatus as Standing
 from crdtmed.codec import encode
 from crdtmed.limits import MAX_RESTARTED_SESSIONS, MAX_SESSION_BYTES

@@ -11,10 +11,7 @@ from crdtmed.aggregates.prescription import Amend, PrescriptionRegister, Resume,
 from crdtmed.aggregates.prescription import PrescriptionStatus as Standing
 from crdtmed.aggregates.prescription_draft import DraftStatus, DraftWrite, Group, Supply, authorised, incomplete
 from crdtmed.codec import encode
-from crdtmed.limits import (
-    MAX_CARDS,
-    MAX_LONG_TEXT_CHARS,
-)
+from crdtmed.limits import MAX_CARDS, MAX_LONG_TEXT_CHARS
 from crdtmed.reasons import (
     AlertsOpen,
     DraftChanged,

@@ -10,12 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crdtmed import ids, keys, sealing
-from crdtmed.limits import (
-    ENROLMENT_ATTEMPTS,
-    ENROLMENT_CODE_S,
-    MAX_DRAWS,
-    MAX_ROTATIONS,
-)
+from crdtmed.limits import ENROLMENT_ATTEMPTS, ENROLMENT_CODE_S, MAX_DRAWS, MAX_ROTATIONS
 from crdtmed.signed import Certificate
 from crdtmed.trust import DEVICE, RELAY
 from crdtmed.wire.enrolment import (

@@ -15,11 +15,7 @@ import msgspec
 
 from crdtmed import keys, sealing
 from crdtmed.codec import Undecodable, decoder, encode
-from crdtmed.limits import (
-    MAX_PROTECTED_BYTES,
-    MAX_RELAY_NAME_CHARS,
-    MIN_PASSPHRASE_CHARS,
-)
+from crdtmed.limits import MAX_PROTECTED_BYTES, MAX_RELAY_NAME_CHARS, MIN_PASSPHRASE_CHARS
 
 PURPOSE: Final = "crdtmed/relay-secrets/1"
 _PLAIN: Final = b"crdtmed relay secrets, not protected by a passphrase\n"

@@ -16,10 +16,7 @@ from crdtmed.aggregates.elements import Quantity, decimal
 from crdtmed.aggregates.medication import MedicationRegister
 from crdtmed.aggregates.prescription import PrescriptionRegister, PrescriptionStatus, SignedGroups
 from crdtmed.aggregates.prescription_draft import Dose, Timing
-from crdtmed.limits import (
-    MAX_CARDS,
-    MAX_SHORT_TEXT_CHARS,
-)
+from crdtmed.limits import MAX_CARDS, MAX_SHORT_TEXT_CHARS
 from relay.admission.facts import KnowledgeQuestion
 from relay.knowledge.snapshot import DoseCeiling, Snapshot
 from relay.knowledge.units import in_base

@@ -15,11 +15,7 @@ from typing import Final
 from crdtmed.compression import BadCompression, compress, decompress
 from crdtmed.ids import ref, split_ref
 from crdtmed.keys import SIGNATURE_BYTES
-from crdtmed.limits import (
-    MAX_RELAY_UPDATE_BYTES,
-    MAX_STATEMENT_BYTES,
-    MAX_WORDS_BYTES,
-)
+from crdtmed.limits import MAX_RELAY_UPDATE_BYTES, MAX_STATEMENT_BYTES, MAX_WORDS_BYTES
 from crdtmed.statement import VERSION, SignedStatement
 
 _BODY: Final = 0x9B

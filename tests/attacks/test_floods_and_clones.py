@@ -33,12 +33,7 @@ from crdtmed.limits import (
 from crdtmed.sealing import wiped_body
 from crdtmed.verdict import Status, decode_verdict
 from crdtmed.wire import frames
-from crdtmed.wire.enrolment import (
-    Enrolled,
-    NotEnrolled,
-    encode_message,
-    read_answer,
-)
+from crdtmed.wire.enrolment import Enrolled, NotEnrolled, encode_message, read_answer
 from relay import app, hub, quarantine
 from relay.batch import Batch
 from relay.identity import enrolment, revocation

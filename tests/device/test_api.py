@@ -27,13 +27,7 @@ from crdtmed.device.pharmacy import ScannedPack
 from crdtmed.device.replicas import fresh
 from crdtmed.device.site_view import _stock
 from crdtmed.device.store import BaseRow
-from crdtmed.device.views import (
-    Registers,
-    Waiting,
-    age_of,
-    kept,
-    waiting_in,
-)
+from crdtmed.device.views import Registers, Waiting, age_of, kept, waiting_in
 from crdtmed.limits import KEPT_VIEWS
 from crdtmed.reasons import StockShort
 from crdtmed.verdict import Status, Verdict

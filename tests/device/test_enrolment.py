@@ -31,13 +31,7 @@ from crdtmed.device.lease import Held, at_start, state
 from crdtmed.leasing import Open, Reading
 from crdtmed.limits import MAX_ENROLLED_BYTES
 from crdtmed.signed import Certificate, Lease, read, seal
-from crdtmed.wire.enrolment import (
-    Enrolled,
-    NotEnrolled,
-    encode_message,
-    read_answer,
-    read_enrol,
-)
+from crdtmed.wire.enrolment import Enrolled, NotEnrolled, encode_message, read_answer, read_enrol
 from relay.identity.enrolment import give_code
 from tests.relay.identity.setting import T0, TERMS, World, seeded, world
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from crdtmed import statement
-from crdtmed.device.engine_types import (
-    Revoked,
-)
+from crdtmed.device.engine_types import Revoked
 from crdtmed.wire import frames as wire
 from tests.device.scripted_relay import NOW
 from tests.device.world import administer, device_in, linked, relay_with, run, until

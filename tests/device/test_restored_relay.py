@@ -7,11 +7,7 @@ from typing import Any
 import pytest
 
 from crdtmed.contract import Kind
-from crdtmed.device.engine_types import (
-    Disconnected,
-    Standing,
-    State,
-)
+from crdtmed.device.engine_types import Disconnected, Standing, State
 from crdtmed.device.store_database import Connection, StoreError
 from crdtmed.reasons import Awaits, Redo
 from crdtmed.verdict import Status

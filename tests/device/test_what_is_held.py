@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from crdtmed import clock
 from crdtmed.aggregates.dispensing_event import QueueEntry
 from crdtmed.device.engine_core import Core
-from crdtmed.device.engine_types import (
-    Evicted,
-    State,
-)
+from crdtmed.device.engine_types import Evicted, State
 from crdtmed.device.store_database import Connection, InlineDatabase
 from crdtmed.limits import DRIFT_MS
 from crdtmed.signed import seal

@@ -26,9 +26,7 @@ from relay.checks import (
 )
 from relay.items import HandBack, Push
 from relay.jobs import Judge, take, to_judge, unchecked, verified, verified_elsewhere
-from relay.verifiers import (
-    how_many,
-)
+from relay.verifiers import how_many
 from tests.relay.world import Tablet, World
 
 DRAFTS = "patient/p1/drafts"

@@ -22,6 +22,27 @@ from tests.scenarios.hospital import PATIENCE_S, PATIENTS, Hospital, mg, ordered
 MANY = 120
 
 
+async def backed_up(it: Hospital) -> Path:
+    """A backup of the relay as it is now."""
+    backup = it.folder / "backup.sqlite"
+
+    def back_up() -> None:
+        with open_office(it.settings) as office:
+            upkeep.back_up(office, backup)
+
+    await asyncio.to_thread(back_up)
+    return backup
+
+
+async def lost_and_restored(it: Hospital, backup: Path) -> None:
+    """The relay stops, its database is lost, and the backup takes its place; it is not started yet."""
+    await it.stop_relay()
+    database = database_of(it.settings)
+    for beside in database.parent.glob(f"{database.name}*"):
+        beside.rename(it.folder / f"lost-{beside.name}")
+    await asyncio.to_thread(upkeep.restore, it.settings, backup)
+
+
 def test_refusals_and_conflicts_in_the_middle_of_a_flush(tmp_path: Path) -> None:
     async def story(it: Hospital) -> None:
         ana = await it.device("tablet", "ana", patients=["p1", "p2", "p3"])
@@ -79,23 +100,13 @@ def test_a_relay_restored_from_a_backup_gets_back_what_devices_hold(tmp_path: Pa
         ana = await it.device("doctor", "ana", patients=["p1"])
         nia = await it.device("tablet", "nia", patients=["p1"])
         rx = await signed(it, ana, "p1")
-        backup = it.folder / "backup.sqlite"
-
-        def back_up() -> None:
-            with open_office(it.settings) as office:
-                upkeep.back_up(office, backup)
-
-        await asyncio.to_thread(back_up)
+        backup = await backed_up(it)
         given = await nia.administration("p1", "given", prescription=rx, dose=Quantity("500", "mg"))
         said = await it.settled("nia", "gives it", nia.administer("p1", given))
         assert said is not None
         await it.settled("ana", "stops it", ana.stop("p1", rx, "rash"))
         await it.synced()
-        await it.stop_relay()
-        database = database_of(it.settings)
-        for beside in database.parent.glob(f"{database.name}*"):
-            beside.rename(it.folder / f"lost-{beside.name}")
-        await asyncio.to_thread(upkeep.restore, it.settings, backup)
+        await lost_and_restored(it, backup)
         await it.start_relay()
         it.line("the relay is restored from the backup of before")
         for name in ("doctor", "tablet"):
@@ -232,23 +243,13 @@ def test_a_restored_relay_gets_back_conflicts_and_the_drafts_that_were_signed(tm
         ana = await it.device("doctor", "ana", patients=["p1"])
         pia = await it.device("till", "pia", patients=["p1"], sites=["pharm"])
         rx = await signed(it, ana, "p1")
-        backup = it.folder / "backup.sqlite"
-
-        def back_up() -> None:
-            with open_office(it.settings) as office:
-                upkeep.back_up(office, backup)
-
         await it.synced()
-        await asyncio.to_thread(back_up)
+        backup = await backed_up(it)
         later = await signed(it, ana, "p1", units=10)
         short = await it.settled("pia", "hands over 500", pia.dispense("p1", rx, lot="A1", quantity=500))
         assert short is not None
         await it.synced()
-        await it.stop_relay()
-        database = database_of(it.settings)
-        for beside in database.parent.glob(f"{database.name}*"):
-            beside.rename(it.folder / f"lost-{beside.name}")
-        await asyncio.to_thread(upkeep.restore, it.settings, backup)
+        await lost_and_restored(it, backup)
         await it.start_relay()
         it.line("the relay is restored from the backup of before")
         for name in ("doctor", "till"):
@@ -288,22 +289,12 @@ def test_stock_counts_what_is_to_be_handed_back_to_a_restored_relay(
         ana = await it.device("doctor", "ana", patients=["p1"])
         pia = await it.device("till", "pia", sites=["pharm"])
         rx = await signed(it, ana, "p1")
-        backup = it.folder / "backup.sqlite"
-
-        def back_up() -> None:
-            with open_office(it.settings) as office:
-                upkeep.back_up(office, backup)
-
-        await asyncio.to_thread(back_up)
+        backup = await backed_up(it)
         said = await pia.dispense("p1", rx, lot="A1", quantity=15)
         assert await said.settled() is State.ACCEPTED
         await it.synced()
         await it.retire("doctor")
-        await it.stop_relay()
-        database = database_of(it.settings)
-        for beside in database.parent.glob(f"{database.name}*"):
-            beside.rename(it.folder / f"lost-{beside.name}")
-        await asyncio.to_thread(upkeep.restore, it.settings, backup)
+        await lost_and_restored(it, backup)
         with monkeypatch.context() as fault:
             fault.setattr(engine_opened, "hand_back", lambda *_: None)
             await it.start_relay()

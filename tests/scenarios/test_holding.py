@@ -25,6 +25,15 @@ from tests.scenarios.hospital import PATIENCE_S, PATIENTS, Hospital, eventually,
 HOUR_MS = 3_600_000
 
 
+async def stolen(it: Hospital, device: Device) -> None:
+    """The operator revokes an offline device, which finds out as it connects, and is wiped."""
+    heard: list[DeviceEvent] = []
+    device._life.listeners.append(heard.append)
+    await it.revoke(device, "stolen")
+    await device.connect()
+    assert await device.until(lambda: any(isinstance(one, DeviceWiped) for one in heard), PATIENCE_S)
+
+
 def test_a_patient_moved_away_is_purged_and_what_was_said_is_still_sent(tmp_path: Path) -> None:
     async def story(it: Hospital) -> None:
         nia = await it.device("tablet", "nia", patients=["p1", "p3"])
@@ -221,12 +230,8 @@ def test_a_stolen_tablet_hands_over_what_it_has_and_destroys_itself(tmp_path: Pa
         given = await nia.administration("p1", "given", prescription=rx, dose=Quantity("500", "mg"))
         said = await it.queued("nia, offline,", "gives the medicine", nia.administer("p1", given))
         it.name(said.ref, "the administration")
-        heard: list[DeviceEvent] = []
-        nia._life.listeners.append(heard.append)
-        await it.revoke(nia, "stolen")
+        await stolen(it, nia)
         it.line("the operator revokes the tablet")
-        await nia.connect()
-        assert await nia.until(lambda: any(isinstance(one, DeviceWiped) for one in heard), PATIENCE_S)
         files = DeviceFiles(it.folder / "tablet")
         gone = [files.keys, files.lease, *files.database_files, files.profile]
         assert not any(path.exists() for path in gone)
@@ -273,11 +278,7 @@ def test_what_a_stolen_tablet_had_corrected_is_entered_again_as_it_was_corrected
         said = await it.queued("nia, offline,", "gives 500 mg", nia.administer("p1", whole))
         half = await nia.administration("p1", "given", prescription=rx, dose=Quantity("250", "mg"))
         right = await it.queued("nia", "corrects it to 250 mg", nia.correct("p1", said.ref, "half of it", half))
-        heard: list[DeviceEvent] = []
-        nia._life.listeners.append(heard.append)
-        await it.revoke(nia, "stolen")
-        await nia.connect()
-        assert await nia.until(lambda: any(isinstance(one, DeviceWiped) for one in heard), PATIENCE_S)
+        await stolen(it, nia)
         it.devices.pop("tablet")
 
         async def listed() -> bool:

@@ -88,8 +88,9 @@ class History:
         made.copy(self.folder)
         self.witness = Witness(self._reading, lambda: self.relay.restores, log=[] if self.log else None)
         knowledge = Knowledge(Random(f"knowledge {plan.seed}"), plan.knowledge_trouble)
-        self.relay = Relay(self.folder, Random(f"relay {plan.seed}"), self.now_ms, self.witness, knowledge)
-        self.relay.helpers = Helpers(plan.help, Random(f"helpers {plan.seed}"))
+        helpers = Helpers(plan.help, Random(f"helpers {plan.seed}"))
+        draw = Random(f"relay {plan.seed}")
+        self.relay = Relay(self.folder, draw, self.now_ms, self.witness, knowledge, helpers)
         self.relay.looks = lambda _: at_commit(self)
         for name, drift in zip(plan.devices, plan.drift, strict=True):
             weather = Weather(Random(f"weather {plan.seed} {name}"))

@@ -27,7 +27,7 @@ from relay.storage.record import SqlRecord
 from relay.storage.restore import new_epochs
 from relay.storage.sqlite import backup, open_sqlite
 from tests.simulation.disk import Disk, Power, PowerCut, copy_database, tear
-from tests.simulation.helping import ALONE, Helpers
+from tests.simulation.helping import Helpers
 from tests.simulation.network import Line, PeerOf, Tap, Weather
 from tests.simulation.setting import SNAPSHOT, TERMS, ring, seal_to
 
@@ -105,8 +105,8 @@ class Relay:
     now_ms: Callable[[], int]
     tap: Tap
     knowledge: Knowledge
+    helpers: Helpers
     looks: Callable[["Relay"], None] = lambda relay: None
-    helpers: Helpers = field(default_factory=lambda: Helpers(ALONE, Random("nobody")))
     signatures: Counter[str] = field(default_factory=Counter)
     service: Service | None = None
     life: int = 0

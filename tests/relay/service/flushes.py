@@ -11,10 +11,7 @@ from crdtmed.limits import MAX_OPEN
 from crdtmed.statement import SignedStatement
 from crdtmed.wire import frames
 from relay.batch import Batch
-from relay.checks import (
-    SHARE,
-    Check,
-)
+from relay.checks import SHARE, Check
 from relay.service import Service
 from relay.verifiers import Verifier
 from tests.relay.probe import Probe

@@ -12,12 +12,7 @@ import uvloop
 from crdtmed.limits import MAX_OPEN
 from crdtmed.verdict import Status
 from relay import pace, verifiers
-from relay.checks import (
-    SHARE,
-    Check,
-    Part,
-    check_here,
-)
+from relay.checks import SHARE, Check, Part, check_here
 from relay.verifiers import ANSWER_S
 from tests.relay.probe import Ended, Probe
 from tests.relay.service.conftest import Running
