@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def subscribe(hub: Hub, connection: Connection, wants: Iterable[Want]) -> None:
-    """Subscribes a connection to documents, and reads what it lacks of them."""
+    """Subscribes a connection to documents, and reads what it lacks of them; a document asked for again counts once."""
     for want in wants:
-        if hub.fanout.count(connection.id) >= MAX_SUBSCRIPTIONS:
+        more = not hub.fanout.wants(connection.id, want.document)
+        if more and hub.fanout.count(connection.id) >= MAX_SUBSCRIPTIONS:
             hub.close(connection, "too_many_subscriptions", f"at most {MAX_SUBSCRIPTIONS} documents")
             return
         hub.fanout.want(connection.id, want.document)

@@ -181,6 +181,26 @@ def test_a_device_that_connects_twice_keeps_the_later_connection(running: Runnin
     run(story)
 
 
+def test_who_subscribes_to_all_it_may_can_ask_again_and_for_no_more(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = running.world.tablet()
+    monkeypatch.setattr("relay.catching_up.MAX_SUBSCRIPTIONS", 2)
+
+    async def story() -> None:
+        async with running.up() as service, Probe(one, running.port) as a:
+            for _ in range(2):
+                await a.subscribe(DRAFTS, "directory")
+            (connection,) = service.hub.connections.values()
+            assert service.hub.fanout.count(connection.id) == 2
+            await a.send(frames.Subscribe((frames.Want("patient/p1", "", 0),)))
+            with pytest.raises(Ended) as ended:
+                await a.ended()
+            assert ended.value.code == "too_many_subscriptions"
+
+    run(story)
+
+
 def test_who_says_nothing_is_let_go(running: Running) -> None:
     one = running.world.tablet()
 
