@@ -91,6 +91,11 @@ def test_a_replica_that_differs_is_found_by_digest_and_taken_anew(tmp_path: Path
 
                 await until(alarmed)
 
+                async def anew() -> bool:
+                    return [entry.ref for entry in await engine.statements(LOG)] == [second.ref]
+
+                await until(anew)
+
     run(story())
 
 
