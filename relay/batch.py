@@ -24,11 +24,11 @@ from relay.live import Held, Live, LiveAuthor, LiveClient, LiveDocument, live_do
 from relay.storage.packing import pack, raw_id, words_of
 from relay.storage.port import Record
 from relay.storage.rebuild import draft_head
+from relay.storage.restore import EPOCH_BYTES
 from relay.storage.rows import PLACE_OF, STATUS_OF, NewStatement, Place, StatementRow
 
 _COLUMN_OF: Final = {status: int(place) for status, place in PLACE_OF.items()}
 
-EPOCH_BYTES: Final = 10
 CLIENT_BYTES: Final = 4
 """Client ids of the relay have 32 bits: every byte is in every update."""
 

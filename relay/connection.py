@@ -61,7 +61,6 @@ class Counts:
 
     connections: int = 0
     frames_in: int = 0
-    frames_out: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     dropped: int = 0

@@ -124,7 +124,6 @@ class Hub:
 
     def write(self, connection: Connection, messages: list[bytes]) -> None:
         """Sends messages."""
-        self.counts.frames_out += len(messages)
         self.counts.bytes_out += sum(map(len, messages))
         connection.peer.write(messages)
         self.wrote(connection)

@@ -80,14 +80,6 @@ class Problem(NamedTuple):
     says: str
 
 
-class Coding(Model, frozen=True):
-    """FHIR Coding: a code, the system it is from (a URI) and how people read it."""
-
-    system: Annotated[str, Meta(min_length=1, max_length=MAX_SHORT_TEXT_CHARS)]
-    code: Code
-    display: ShortText
-
-
 class Quantity(Model, frozen=True):
     """FHIR Quantity: a canonical decimal and a UCUM unit."""
 

@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
 
 from crdtmed import documents, leasing
 from crdtmed.device import (
@@ -46,10 +45,7 @@ from crdtmed.device.patient_view import PatientView, patient_view
 from crdtmed.device.site_view import SiteView, site_view
 from crdtmed.device.views import ConflictView
 from crdtmed.leasing import Locked
-from crdtmed.limits import ENROLMENT_TIMEOUT_S
 from crdtmed.signed import Grant
-
-_FOREVER: Final = 3_600.0 * ENROLMENT_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +123,29 @@ class Device:
         """Stays offline from now on."""
         await keeper.disconnect(self._life)
 
-    async def connected(self, timeout_s: float = _FOREVER) -> bool:
-        """Waits until the relay is there and everything held is up to date; False where that takes too long."""
+    async def connected(self, timeout_s: float | None = None) -> bool:
+        """Waits until the relay is there and everything held is up to date, for ever where no time is given.
+
+        False where that takes longer than ``timeout_s``.
+        """
         return await self.until(self._is_live, timeout_s)
 
     def _is_live(self) -> bool:
         report = self._life.engine.status() if self._life.engine is not None else None
         return report is not None and report.connected and report.behind == 0 and report.documents > 0
 
-    async def flushed(self, timeout_s: float = _FOREVER) -> bool:
-        """Waits until everything said here was judged and is in the base; False where that takes too long."""
+    async def flushed(self, timeout_s: float | None = None) -> bool:
+        """Waits until everything said here was judged and is in the base, for ever where no time is given.
+
+        False where that takes longer than ``timeout_s``.
+        """
         return await self.until(lambda: self._life.engine is not None and not self._life.engine.outbox(), timeout_s)
 
-    async def until(self, holds: Callable[[], bool], timeout_s: float = _FOREVER) -> bool:
-        """Waits until ``holds()``, looking after everything that happens and now and then; whether it came in time."""
+    async def until(self, holds: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Waits until ``holds()``, looking after everything that happens and now and then; whether it came in time.
+
+        Without a time it waits for ever.
+        """
         happened = asyncio.Event()
 
         def heard(_: DeviceEvent) -> None:

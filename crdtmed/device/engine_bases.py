@@ -83,7 +83,8 @@ async def take_base(core: Core, burst: Burst, came: BaseCame) -> None:
     core.distrusted.discard(name)
     core.dirty.add(name)
     core.keep(name, target)
-    core.writers.pop(name, None) if not merges else None
+    if not merges:
+        core.writers.pop(name, None)
     core.rows[name] = BaseRow(name, base.epoch, base.position, verified, core.ports.now_ms())
     burst.wholes[name] = target.replica.snapshot() if merges else base.update
     burst.runs.pop(name, None)

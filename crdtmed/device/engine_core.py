@@ -10,7 +10,7 @@ from crdtmed.clock import Stamp
 from crdtmed.device import inbox, store
 from crdtmed.device.engine_types import Alarm, Changed, Event, State
 from crdtmed.device.outbox import Outbox
-from crdtmed.device.replicas import Held, fresh, load
+from crdtmed.device.replicas import Held, load
 from crdtmed.device.session import Place, Session, Stage
 from crdtmed.device.store import BaseRow
 from crdtmed.device.store_database import Connection, Database
@@ -232,10 +232,6 @@ class Core:
         idle = [name for name, held in self.held.items() if not held.unverified and name not in stay]
         for name in idle[:over]:
             del self.held[name]
-
-    def hold_fresh(self, document: str) -> Held:
-        """An empty base in memory, that nothing is stored of yet."""
-        return fresh(READER, document)
 
     async def forget(self, document: str) -> None:
         """Purges the base of a document from memory and store; what was said about it stays."""

@@ -30,16 +30,6 @@ Unreadable: Final = (BadStatement, Undecodable, BadName, UnicodeDecodeError)
 """What reading a row raises where its page is whole and says nothing that this software ever wrote there."""
 
 
-class Cursor(Protocol):
-    """What the store uses of a DBAPI cursor."""
-
-    def fetchone(self) -> Any:
-        """The next row, or None."""
-
-    def fetchall(self) -> list[Any]:
-        """The rows that are left."""
-
-
 class Connection(Protocol):
     """What the store uses of a DBAPI connection to SQLite in autocommit mode."""
 

@@ -131,7 +131,6 @@ class Queries:
     all_statements: Sql
     add_statement: Sql
     close_statement: Sql
-    statement_head: Sql
     tombstones: Sql
     add_tombstone: Sql
     changes: Sql
@@ -251,7 +250,6 @@ def queries(dialect: Any = SQLITE) -> Queries:
             *("received_at", "status", "verdict", "data"),
         ),
         "close_statement": update(STATEMENT).values(status=3).where(s.id == b("statement"), s.status == 0),
-        "statement_head": select(func.max(s.id)),
         "tombstones": select(TOMBSTONE.c.position, TOMBSTONE.c.clock, TOMBSTONE.c.client, TOMBSTONE.c.length)
         .where(
             TOMBSTONE.c.document == b("document"),

@@ -20,8 +20,6 @@ from crdtmed.updates.lib0 import write_uint
 from relay.storage.rows import ClientRow, Slot
 
 _CLOCK: Final = attrgetter("clock")
-EMPTY: Final = b"\x00\x00"
-"""The update that says nothing."""
 
 
 class RecordBroken(Exception):

@@ -7,6 +7,7 @@ from crdtmed.ids import to_text
 from relay.storage.port import Record
 
 EPOCH_BYTES: Final = 10
+"""What an epoch is drawn from, of a new document as of one that was restored."""
 
 
 def new_epochs(record: Record, now_ms: int, random: Callable[[int], bytes]) -> int:
