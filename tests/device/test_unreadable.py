@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from crdtmed.device import engine_heal
 from crdtmed.device.engine_types import (
     State,
 )
@@ -53,6 +54,32 @@ def test_a_statement_that_the_relay_cannot_read_is_set_aside_and_the_rest_arrive
             assert await said[11].settled() is State.SET_ASIDE
             assert len(await engine.statements(LOG)) == 30
             assert not engine.core.outbox.careful
+
+    run(story())
+
+
+def test_what_closes_the_conversation_once_when_alone_is_tried_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with tablet_and_relay(tmp_path) as (_, relay, engine):
+            stumbles = [engine_heal.STRIKES]
+            honest = relay._push
+
+            def push(line: Line, name: str, data: bytes) -> None:
+                """Two that came together close it, then one that is alone; the same one comes through the next time."""
+                if stumbles[0]:
+                    stumbles[0] -= 1
+                    line.say(wire.Bye("content_unreadable", "an update with a value that is none"))
+                    line.closed = True
+                    relay.lines.discard(line)
+                    return
+                honest(line, name, data)
+
+            relay._push = push  # type: ignore[method-assign]  # a relay that stumbles for a while
+            said = [await administer(engine, number) for number in range(2)]
+            async with linked(engine.core, relay):
+                await settle(engine)
+            assert [await one.settled() for one in said] == [State.ACCEPTED] * 2
+            assert not await engine.inbox()
 
     run(story())
 

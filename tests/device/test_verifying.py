@@ -7,7 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from crdtmed import statement
+from crdtmed import (
+    keys,
+    statement,
+)
 from crdtmed.aggregates.content import encode_content
 from crdtmed.aggregates.medication_administration import Correct
 from crdtmed.contract import Kind
@@ -18,6 +21,7 @@ from crdtmed.device.engine_types import (
     NotVerified,
     State,
 )
+from crdtmed.signed import RelayKey
 from crdtmed.statement import Statement
 from tests.device.scripted_relay import NOW, ScriptedRelay
 from tests.device.world import (
@@ -27,6 +31,7 @@ from tests.device.world import (
     Device,
     administer,
     device_in,
+    draft,
     given,
     linked,
     relay_with,
@@ -211,10 +216,45 @@ def test_nothing_is_done_to_a_document_whose_authors_cannot_be_verified(tmp_path
                 await until(here)
                 with pytest.raises(NotVerified):
                     await engine.say(Kind.CORRECT, LOG, correction, seen=[said.ref])
+                await draft(engine, "a")
+                await settle(engine)  # with its verdict the store is told what was verified
+        async with device.engine() as engine:
+            with pytest.raises(NotVerified):  # that it was looked at once does not make it verified for the next start
+                await engine.say(Kind.CORRECT, LOG, correction, seen=[said.ref])
+            async with linked(engine.core, relay):
                 await administer(engine, 2)
                 relay.enrol(stranger.name, stranger.signer.public)
                 await until(lambda: engine.directory is not None and "bbbbbbbb" in engine.directory.certificates)
                 done = await engine.say(Kind.CORRECT, LOG, correction, seen=[said.ref])
                 assert await done.settled() is State.ACCEPTED
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("at", "counts"),
+    [(NOW - 1, False), (NOW, True), (NOW + 20, True), (NOW + 21, False)],
+    ids=["before it was in service", "from then on", "until it is retired", "after that"],
+)
+def test_a_relay_key_signs_for_the_time_of_its_service_alone(tmp_path: Path, at: int, counts: bool) -> None:
+    async def story() -> None:
+        device, before = device_in(tmp_path), keys.SoftwareSigner.from_scalar(99)
+        relay = relay_with(device)
+        relay.put_entries({"relay/before": RelayKey("before", before.public, NOW, NOW + 20)})
+        async with device.engine() as engine:
+            await engine.subscribe([P1])
+            async with linked(engine.core, relay):
+                await until(lambda: engine.status().connected and not engine.status().behind)
+                relay.now = at
+                relay.put_register(P1, "alerts/rx1", "said by the key before", before)
+                relay.now = NOW + 30
+                relay.put_register(P1, "alerts/rx2", "said by this relay")
+
+                async def both_looked_at() -> bool:
+                    return "alerts/rx2" in await engine.registers(P1) and not engine.status().unverified
+
+                await until(both_looked_at)
+                assert ("alerts/rx1" in await engine.registers(P1)) is counts
+            assert [entry.code for entry in await engine.inbox()] == ([] if counts else ["forged"])
 
     run(story())

@@ -10,6 +10,7 @@ from crdtmed.aggregates.medication import MedicationRegister
 from crdtmed.aggregates.prescription import Stop
 from crdtmed.aggregates.prescription_draft import Substitution, Supply
 from crdtmed.contract import CONFLICT_RULES
+from crdtmed.limits import MAX_QUANTITY_UNITS
 from crdtmed.reasons import OverAuthorised, StockShort, code_of
 from crdtmed.verdict import Status
 from relay.admission.effects import Decision
@@ -202,6 +203,15 @@ def test_switching_the_lot(ward: Ward) -> None:
     entry = queue(ward)
     assert entry is not None
     assert (entry.requeued, entry.dispensed) == ((), 10)
+
+
+def test_switching_the_lot_is_no_way_to_dispense_more(ward: Ward) -> None:
+    said, _ = ward.do(dispense(lot="L9"))
+    more = resolved(ward, said.statement.ref, Action.SWITCH_LOT, lot="L1", quantity=11)
+    assert (more.status, code(more)) == (Status.REFUSED, "action_not_offered")
+    assert (stock(ward).on_hand, in_conflict(ward, said.statement.ref).open) == (30, True)
+    less = resolved(ward, said.statement.ref, Action.SWITCH_LOT, lot="L1", quantity=9)
+    assert (less.status, stock(ward).on_hand) == (Status.ACCEPTED, 21)
 
 
 def test_dispensing_a_part(ward: Ward) -> None:
@@ -487,6 +497,14 @@ def test_what_the_books_cannot_hold_is_not_counted(ward: Ward) -> None:
     more, _ = ward.do(dispense(9_999_999, lot="L9", out=True))
     assert code(resolved(ward, more.statement.ref, Action.CONFIRM_AS_GIVEN)) == "content_invalid"
     assert in_conflict(ward, more.statement.ref).open
+
+
+def test_a_prescription_counts_no_more_than_its_books_hold_whatever_the_lots(ward: Ward) -> None:
+    first, _ = ward.do(dispense(MAX_QUANTITY_UNITS, lot="L8", out=True))
+    assert resolved(ward, first.statement.ref, Action.CONFIRM_AS_GIVEN).status is Status.ACCEPTED
+    more, _ = ward.do(dispense(1, lot="L9", out=True))
+    assert code(resolved(ward, more.statement.ref, Action.CONFIRM_AS_GIVEN)) == "content_invalid"
+    assert prescription(ward).dispensed == MAX_QUANTITY_UNITS
 
 
 def test_fifty_devices_dispense_the_last_ten(ward: Ward) -> None:

@@ -235,6 +235,16 @@ def test_what_is_signed_between_question_and_commit_makes_the_second_ask_again(w
     assert ward.submit(again).status is Status.ACCEPTED
 
 
+def test_what_an_earlier_snapshot_answered_signs_nothing_once_another_is_in_force(ward: Ward) -> None:
+    view = drafted(ward)
+    waiting = answered(ward, ward.say(Sign("rx-1", draft_digest(view)), seen=view.seen))
+    ward.snapshot = "2026-03"
+    decision = ward.submit(waiting)
+    assert (decision.status, decision.reason) == (Status.REFUSED, SnapshotNotInForce("2026-03"))
+    assert ward.register("patient/p-1", "prescription/rx-1") is None
+    assert signed(ward)[1].status is Status.ACCEPTED
+
+
 def test_the_knowledge_base_sees_the_other_prescriptions_in_force(ward: Ward) -> None:
     prescribed(ward, "rx-0")
     prescribed(ward, "rx-9")

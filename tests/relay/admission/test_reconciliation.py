@@ -8,7 +8,7 @@ from crdtmed.aggregates.conflict import Action
 from crdtmed.aggregates.reconciliation_session import Complete, Decision, HomeMedication, Open, Record, SessionStatus
 from crdtmed.aggregates.registers import encode_register
 from crdtmed.contract import CONFLICT_RULES
-from crdtmed.limits import MAX_HOME_MEDICATIONS, MAX_LONG_TEXT_CHARS, MAX_REGISTER_BYTES
+from crdtmed.limits import MAX_HOME_MEDICATIONS, MAX_LONG_TEXT_CHARS, MAX_REGISTER_BYTES, MAX_RESTARTED_SESSIONS
 from crdtmed.reasons import ContentInvalid, SessionDiverged, code_of
 from crdtmed.reasons import SessionStatus as WrongStatus
 from crdtmed.verdict import Status
@@ -71,6 +71,15 @@ def test_one_new_session_stands_for_all_of_them(ward: Ward) -> None:
         assert (closed.open, closed.resolved_by) == (False, said.statement.ref)
     ward.do(Complete("s-4"))
     assert ward.do(Open("s-5"))[1].status is Status.ACCEPTED
+
+
+def test_a_new_session_names_no_more_than_it_holds_and_stands_for_all_of_them(ward: Ward) -> None:
+    lost = [f"s-{number:02}" for number in range(MAX_RESTARTED_SESSIONS + 1)]
+    for name in lost:
+        ward.do(Open(name))
+    assert ward.do(Open("s-99", tuple(lost[:1])))[1].status is Status.ACCEPTED
+    assert len(session(ward, "s-99").restarts) == MAX_RESTARTED_SESSIONS
+    assert [session(ward, name).restarted_by for name in lost] == ["s-99"] * len(lost)
 
 
 def test_a_late_opening_that_has_not_seen_the_restart_enters_itself_alone_in_error(ward: Ward) -> None:
